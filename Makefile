@@ -1,0 +1,34 @@
+# The two commands that matter: make run, make test. A bare make explains the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# The stamp is newest when everything in the two files is installed.
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -r requirements.txt -e '.[test]'
+	@touch $@
+
+run: .venv/installed ## install what is missing and start the server in the foreground
+	@echo "Flask-Spooler answers at http://127.0.0.1:$${PORT:-8080} - try, in another terminal:"
+	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3'           a durable job; then its status_url"
+	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3&delay=10'  the same, in ten seconds"
+	@echo "  .venv/bin/flask spooler list                           all jobs; Ctrl-C here stops the server"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec uwsgi --ini uwsgi.ini
+
+test: .venv/installed lint ## run every test that this machine can run, and say what was skipped
+	$(BIN)/python -m pytest -ra
+
+lint: .venv/installed ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove what these commands made, but no spool
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
