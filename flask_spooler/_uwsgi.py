@@ -1,0 +1,161 @@
+"""The only module that imports uwsgi, and it does so lazily.
+
+``import uwsgi`` works only inside a uWSGI process. Everything here has a meaning outside one as
+well: there are no spoolers, nobody is woken, nothing is installed. The facts that these functions
+rest on were measured on uWSGI 2.0.31.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+Packet = dict[str | bytes, bytes]
+"""A packet as a spooler callable gets it: the pairs have bytes as keys, and uWSGI adds two with
+strings as keys, which no pair can therefore pretend to be: ``spooler_task_name`` and ``body``."""
+
+
+class Process(NamedTuple):
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    pid: int
+    started: int
+
+
+class Boot(NamedTuple):
+    """One life of a server: its master, and how often that was reloaded."""
+
+    master: Process
+    reloads: int
+
+    def __str__(self) -> str:
+        return f"{self.master.pid}.{self.master.started}.{self.reloads}"
+
+
+@functools.cache
+def module() -> ModuleType | None:
+    """Return the uwsgi module inside uWSGI, None anywhere else."""
+    try:
+        import uwsgi
+    except ImportError:
+        return None
+    found: ModuleType = uwsgi
+    return found
+
+
+def inside() -> bool:
+    """Tell whether this process runs under a uWSGI master."""
+    uwsgi = module()
+    return uwsgi is not None and uwsgi.masterpid() > 0
+
+
+def install(handler: Callable[[Packet], int]) -> Callable[[Packet], Any] | None:
+    """Make `handler` the process's spooler callable and return the one that was there before.
+
+    There is one such callable a process, and libraries overwrite it when they are imported, so
+    this is called again whenever an app is set up.
+    """
+    uwsgi = module()
+    if uwsgi is None:
+        return None
+    before = getattr(uwsgi, "spooler", None)
+    setattr(uwsgi, "spooler", handler)  # noqa: B010 - the module declares no such name
+    return before
+
+
+def spooler_pids() -> list[int]:
+    """Return the process ids of the pool that belongs to this server.
+
+    A spooler that another instance runs (`spooler-external`) shows as 0, and signalling 0 would
+    hit our own process group: those are left out.
+    """
+    uwsgi = module()
+    if uwsgi is None:
+        return []
+    return [pid for pid in uwsgi.spooler_pids() if pid > 0]
+
+
+def spooler_directories() -> list[str]:
+    """Return the directories that this server's spoolers scan, as they stand in its options."""
+    uwsgi = module()
+    if uwsgi is None:
+        return []
+    found: list[str] = []
+    for option in ("spooler", "spooler-external"):
+        value = uwsgi.opt.get(option, [])
+        found += [os.fsdecode(item) for item in (value if isinstance(value, list) else [value])]
+    return found
+
+
+def wake(pids: list[int]) -> None:
+    """Make these spoolers look at their directory now. One that is gone is nobody's loss."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGUSR1)
+        except ProcessLookupError:
+            continue
+
+
+def worker_id() -> int:
+    """Return this web worker's number from 1, or 0 in every other kind of process."""
+    uwsgi = module()
+    return uwsgi.worker_id() if uwsgi is not None else 0
+
+
+def on_worker_start(function: Callable[[], None]) -> None:
+    """Call `function` in each web worker after it was forked."""
+    import uwsgidecorators
+
+    uwsgidecorators.postfork(lambda: function() if worker_id() > 0 else None)
+
+
+def on_exit(function: Callable[[], None]) -> None:
+    """Call `function` when this process ends in an orderly way, after earlier ones of these."""
+    uwsgi = module()
+    if uwsgi is None:
+        return
+    before = getattr(uwsgi, "atexit", None)
+
+    def both() -> None:
+        if before is not None:
+            before()
+        function()
+
+    setattr(uwsgi, "atexit", both)  # noqa: B010 - the module declares no such name
+
+
+def harakiri(seconds: int) -> None:
+    """Let the master kill this process in `seconds` unless called again; 0 takes it back."""
+    uwsgi = module()
+    if uwsgi is not None:
+        uwsgi.set_user_harakiri(seconds)
+
+
+def boot() -> Boot:
+    """Return which life of which server this process belongs to.
+
+    Outside uWSGI every process is a boot of its own.
+    """
+    uwsgi = module()
+    master = uwsgi.masterpid() if uwsgi is not None and uwsgi.masterpid() else os.getpid()
+    return Boot(process(master), int(os.environ.get("UWSGI_RELOADS", "0")))
+
+
+def process(pid: int) -> Process:
+    """Return the identity of `pid`; `started` is 0 when no such process exists."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return Process(pid, 0)
+    # A zombie has ended: its locks and its memory are gone, only its exit status is left.
+    return Process(pid, 0 if fields[0] in (b"Z", b"X") else int(fields[19]))
+
+
+def is_alive(candidate: Process) -> bool:
+    """Tell whether exactly this process still runs, not another one under its number."""
+    return candidate.started != 0 and process(candidate.pid) == candidate

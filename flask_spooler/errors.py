@@ -1,0 +1,155 @@
+"""What can go wrong, as exceptions that say what to do about it.
+
+Owns every exception that the library raises, except the two that a task raises on purpose
+(`Retry` and `Discard`, in `retry`). All but one descend from `SpoolerError`; constructors take
+facts and build the sentence. `JobCancelled` stands apart: it is a `BaseException`, so that a
+task's own ``except Exception`` cannot swallow an abort.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SpoolerError(Exception):
+    """The root: catch this to catch everything the library raises by itself."""
+
+
+class ConfigError(SpoolerError):
+    """A `SPOOLER_*` key that is unknown or has a value of the wrong kind."""
+
+    def __init__(self, key: str, expected: str, got: Any) -> None:
+        super().__init__(f"expected {key} to be {expected}, got: {got!r}")
+        self.key = key
+
+
+class UnknownConfigKey(ConfigError):
+    """A `SPOOLER_*` key that does not exist, which is nearly always a typing error."""
+
+    def __init__(self, key: str, known: list[str]) -> None:
+        super().__init__(key, f"one of the known keys ({', '.join(known)})", key)
+
+
+class NotInitialised(SpoolerError):
+    """A task was enqueued before its `Spooler` met an app."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Spooler has no app yet: call spooler.init_app(app) first, or push the app "
+            "context of the app to use when there are several"
+        )
+
+
+class ArgumentError(SpoolerError, TypeError):
+    """Arguments that do not fit the task, found when they are enqueued and not hours later."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        super().__init__(f"cannot enqueue {task}: {problem}")
+        self.task = task
+
+
+class OptionError(SpoolerError, ValueError):
+    """An option of `task(...)`, `using(...)` or the command line has an impossible value."""
+
+    def __init__(self, option: str, expected: str, got: Any) -> None:
+        super().__init__(f"expected {option} to be {expected}, got: {got!r}")
+        self.option = option
+        self.expected = expected
+
+
+class DuplicateTask(SpoolerError):
+    """Two functions under one stored name: a job could not know which one it means."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a task named {name!r} exists already: give one of them name='…'")
+
+
+class UnknownTask(SpoolerError, LookupError):
+    """A name that no registered task bears in this process."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        shown = ", ".join(sorted(known)) or "none are registered: is their module imported?"
+        super().__init__(f"no task is named {name!r}; known tasks: {shown}")
+        self.name = name
+
+
+class EnqueueError(SpoolerError):
+    """The job was not accepted and will not run; nothing of it is left behind."""
+
+    def __init__(self, where: str, cause: BaseException) -> None:
+        super().__init__(
+            f"the job was not enqueued and will not run: {where}: {cause}; "
+            "enqueue it again when that is mended"
+        )
+
+
+class PayloadTooLarge(SpoolerError, ValueError):
+    """Arguments, or a result, beyond `SPOOLER_MAX_PAYLOAD` bytes."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{what} takes {size:,} bytes, more than SPOOLER_MAX_PAYLOAD allows ({limit:,}): "
+            "store the data elsewhere and pass a path or a key"
+        )
+
+
+class PacketError(SpoolerError):
+    """A spool file that is not a whole, signed job of this spool. It is never run."""
+
+
+class NewerFormat(SpoolerError):
+    """A signed job in a format of a later version: kept until code arrives that knows it."""
+
+    def __init__(self, version: Any, known: int) -> None:
+        super().__init__(f"the job has format {version!r}, this version knows up to {known}")
+
+
+class LedgerError(SpoolerError):
+    """The ledger could not be read or written. Jobs wait; none is lost by it."""
+
+    def __init__(self, path: str, cause: BaseException) -> None:
+        super().__init__(f"the ledger {path} is not usable now: {cause}")
+
+
+class JobNotFound(SpoolerError, LookupError):
+    """No job has this id: it never existed, or its history was purged."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job has the id {job_id[:60]!r}; finished ones are purged in time")
+        self.job_id = job_id
+
+
+class JobStateError(SpoolerError):
+    """The job is in a state in which this cannot be done to it."""
+
+    def __init__(self, job_id: str, action: str, state: str, allowed: str) -> None:
+        super().__init__(f"cannot {action} job {job_id}: it is {state}, and must be {allowed}")
+        self.state = state
+
+
+class JobTimeout(SpoolerError):
+    """Raised inside a task that has run longer than its `timeout`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the task ran longer than its timeout of {seconds:g} s")
+
+
+class WaitTimeout(SpoolerError, TimeoutError):
+    """`job.wait()` gave up; the job itself goes on."""
+
+    def __init__(self, job_id: str, state: str, seconds: float) -> None:
+        super().__init__(f"job {job_id} is still {state} after {seconds:g} s of waiting")
+
+
+class WaitInsideTask(SpoolerError):
+    """`job.wait()` was called inside a task, where it could wait for its own pool for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "job.wait() is refused inside a task: all spoolers could wait for each other; "
+            "enqueue the follow-up at the end of the first job instead"
+        )
+
+
+class JobCancelled(BaseException):
+    """Raised inside a running task that somebody cancelled."""

@@ -1,0 +1,175 @@
+"""How a job is to be run, apart from its arguments: the options of `task(...)` and `using(...)`.
+
+Owns their names, defaults and checks. Options live on a copy of the task and never among the
+arguments, so no option can steal a keyword from the user's function.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from .errors import OptionError
+from .retry import Backoff, check_backoff
+from .schedule import Seconds, When, seconds_of, unix_time
+
+Exceptions = tuple[type[BaseException], ...]
+
+EARLIEST_AS_TIME: Final = 1_000_000_000
+"""A plain number for `expires` from here on (September 2001) is a unix time, below it seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of one task or of one `using(...)` copy of it; None means the default."""
+
+    queue: str = "default"
+    priority: int = 0
+    at: When | None = None
+    delay: Seconds | None = None
+    max_attempts: int | None = None
+    backoff: Backoff | None = None
+    retry_on: Exceptions | None = None
+    discard_on: Exceptions | None = None
+    timeout: float | None = None
+    hard_timeout: float | None = None
+    expires: When | timedelta | None = None
+    unique: str | None = None
+
+    def but(self, **changes: Any) -> Options:
+        """Return a copy with these options; raise `OptionError` for one that is impossible."""
+        known = {field.name for field in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise OptionError("an option", f"one of {', '.join(sorted(known))}", name)
+        if changes.get("at") is not None and changes.get("delay") is None:
+            changes["delay"] = None
+        if changes.get("delay") is not None and changes.get("at") is None:
+            changes["at"] = None
+        checked = {name: _check(name, value) for name, value in changes.items()}
+        return replace(self, **checked)
+
+    def expires_at(self, now: float) -> float | None:
+        """Return the unix time after which the job is not started any more."""
+        match self.expires:
+            case None:
+                return None
+            case datetime():
+                return unix_time("expires", self.expires)
+            case timedelta():
+                return now + seconds_of("expires", self.expires)
+            case number if number >= EARLIEST_AS_TIME:
+                return unix_time("expires", number)
+            case number:
+                return now + seconds_of("expires", number)
+
+
+def _check(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    check = CHECKS.get(name)
+    return check(name, value) if check else value
+
+
+def _queue(name: str, value: Any) -> str:
+    ok = isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
+    if not ok or "/" in value or value.startswith("."):
+        raise OptionError(name, "1 to 100 printable characters with no '/' or leading '.'", value)
+    return str(value)
+
+
+def _priority(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not -100 <= value <= 100:
+        raise OptionError(name, "a whole number from -100 to 100", value)
+    return value
+
+
+def _positive(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise OptionError(name, "a whole number from 1", value)
+    return value
+
+
+def _limit(name: str, value: Any) -> float:
+    seconds = seconds_of(name, value)
+    if seconds == 0:
+        raise OptionError(name, "more than 0 seconds", value)
+    return seconds
+
+
+def _key(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 500:
+        raise OptionError(name, "a string of 1 to 500 characters", value)
+    return value
+
+
+def _exceptions(name: str, value: Any) -> Exceptions:
+    classes = (
+        value if isinstance(value, tuple) else tuple(value) if isinstance(value, list) else (value,)
+    )
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise OptionError(name, "an exception class or a tuple of them", value)
+    return classes
+
+
+def _at(name: str, value: Any) -> Any:
+    unix_time(name, value)
+    return value
+
+
+def _delay(name: str, value: Any) -> Any:
+    seconds_of(name, value)
+    return value
+
+
+def _expires(name: str, value: Any) -> Any:
+    if isinstance(value, timedelta):
+        seconds_of(name, value)
+    else:
+        unix_time(name, value)
+    return value
+
+
+CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "queue": _queue,
+    "priority": _priority,
+    "at": _at,
+    "delay": _delay,
+    "max_attempts": _positive,
+    "backoff": lambda _, value: check_backoff(value),
+    "retry_on": _exceptions,
+    "discard_on": _exceptions,
+    "timeout": _limit,
+    "hard_timeout": _limit,
+    "expires": _expires,
+    "unique": _key,
+}
+
+
+def reference(option: str, thing: Any) -> str:
+    """Return ``module:qualname`` of a function or class, so that it can travel with a job.
+
+    Raises `OptionError` for what cannot be found again by that name, such as a lambda.
+    """
+    name = f"{getattr(thing, '__module__', '?')}:{getattr(thing, '__qualname__', '?')}"
+    try:
+        found = dereference(name)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if found is not thing:
+        expected = "importable by name when given to using(): define it at the top of a module"
+        raise OptionError(option, expected, thing)
+    return name
+
+
+def dereference(name: str) -> Any:
+    """Return what `reference` named; only for names out of a signed job."""
+    module, _, path = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found

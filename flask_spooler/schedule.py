@@ -1,0 +1,88 @@
+"""When a job is due: from what people write to unix seconds, purely.
+
+Owns the meaning of `at`, `delay` and `expires`, in Python and in the text form that HTTP and the
+command line use. Times are unix seconds, UTC, floats. The clock is passed in.
+
+>>> due_time(at=None, delay=0.5, now=100.0)
+100.5
+>>> parse_at("2030-01-01T00:00:00Z")
+1893456000.0
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+from .errors import OptionError
+
+When = datetime | float | int
+Seconds = timedelta | float | int
+
+LATEST = 253_402_300_800.0
+"""The year 10000, where `datetime` ends."""
+
+
+def due_time(at: When | None, delay: Seconds | None, now: float) -> float:
+    """Return the unix time before which the job must not start; `now` when neither is given.
+
+    `at` is an aware `datetime` or unix seconds; one in the past means now. `delay` is seconds or
+    a `timedelta`, from 0. Raises `OptionError` for both at once, for a naive `datetime`, and for
+    anything that is not a finite time before the year 10000.
+    """
+    if at is not None and delay is not None:
+        raise OptionError("at and delay", "given one at a time", (at, delay))
+    if at is not None:
+        return max(unix_time("at", at), now)
+    if delay is not None:
+        return now + seconds_of("delay", delay)
+    return now
+
+
+def unix_time(option: str, when: When) -> float:
+    """Return `when` as unix seconds; `option` names it in the `OptionError`."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise OptionError(option, "a datetime with a time zone", when.isoformat())
+        return when.timestamp()
+    if not _is_number(when) or not 0 <= when < LATEST:
+        raise OptionError(option, "an aware datetime or unix seconds before the year 10000", when)
+    return float(when)
+
+
+def seconds_of(option: str, length: Seconds) -> float:
+    """Return a length of time in seconds; `option` names it in the `OptionError`."""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else length
+    if not _is_number(seconds) or not 0 <= seconds < LATEST - 2**34:
+        raise OptionError(option, "a finite number of seconds from 0, or a timedelta", length)
+    return float(seconds)
+
+
+def parse_at(text: str) -> float:
+    """Read unix seconds or an ISO 8601 time with its zone; raise `OptionError` otherwise."""
+    try:
+        number = float(text)
+    except ValueError:
+        return unix_time("at", _iso(text))
+    return unix_time("at", number)
+
+
+def parse_seconds(option: str, text: str) -> float:
+    """Read a number of seconds as text; raise `OptionError` for anything else."""
+    try:
+        return seconds_of(option, float(text))
+    except (ValueError, OverflowError):
+        raise OptionError(option, "a finite number of seconds from 0", text) from None
+
+
+def _iso(text: str) -> datetime:
+    # Before Python 3.11 fromisoformat does not know the Z that everybody writes.
+    spelled = text[:-1] + "+00:00" if text[-1:] in "zZ" else text
+    try:
+        return datetime.fromisoformat(spelled)
+    except ValueError:
+        raise OptionError("at", "unix seconds or an ISO 8601 time with a zone", text) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
