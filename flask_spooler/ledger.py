@@ -1,0 +1,498 @@
+"""Rows: the only module with SQL. What we know about each job, in one SQLite file.
+
+The spool file makes a job run; the ledger says what is known of it. It is the index over the
+files and the record for people. Losing it costs history and attempt counts, never a job.
+
+=============  ==================================  ========================================
+state          file                                leaves it by
+=============  ==================================  ========================================
+``scheduled``  ``waiting/``                        its time coming (housekeeper)
+``retrying``   ``waiting/``                        its time coming (housekeeper)
+``queued``     ``waiting/``, or the window, whose  a spooler starting it
+               name then stands in ``window``
+``running``    window, locked by its process       its outcome, or the end of its process
+``succeeded``  unlinked by uWSGI                   never
+``dead``       ``dead/``                           a person's retry
+``cancelled``  ``dead/``                           a person's retry
+``expired``    ``dead/``                           a person's retry
+=============  ==================================  ========================================
+
+Invariant: each change of state is compare-and-set on the state and attempt it leaves, and a final
+state is left only by `revive`. SQLite runs in WAL mode through apsw, which brings a current
+SQLite of its own; there is one connection a process, checked by process id, behind one mutex held
+for the whole transaction, because two threads on one connection would roll each other back. Any
+failure of SQLite is a `LedgerError`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from ._uwsgi import Process
+from .errors import LedgerError
+from .failpoints import reach
+from .interrupts import shielded
+from .job import DEAD, FINAL, RUNNING, STATES, Job
+from .record import Attempt, Change, ErrorInfo, Progress, Record, Row
+
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = Path(__file__).with_name("schema.sql")
+
+BUSY_SECONDS: Final = 5.0
+"""How long a transaction waits for the write lock before it gives up, unless told otherwise."""
+
+LONGEST_SHOWN: Final = 65_536
+"""Arguments of more bytes stay in the job file only; the row says how large they are."""
+
+_ROW: Final = ", ".join(Row.__struct_fields__)
+_ATTEMPT: Final = ", ".join(Attempt.__struct_fields__)
+_RECORD: Final = ", ".join(Record.__struct_fields__)
+
+
+class Transaction:
+    """One write transaction. Made by `Ledger.transaction`, which commits or rolls it back."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._run = connection.execute
+        self._undo: list[Callable[[], object]] = []
+
+    def on_rollback(self, undo: Callable[[], object]) -> None:
+        """Call `undo` before the write lock is released, should this transaction fail."""
+        self._undo.append(undo)
+
+    def roll_back(self) -> None:
+        for undo in reversed(self._undo):
+            undo()
+        self._run("ROLLBACK")
+
+    def insert(self, job: Job, state: str, window: str | None) -> bool:
+        """Add the row of a job; False when it is there already, which is no error."""
+        shown = bytes(job.kwargs) if len(bytes(job.kwargs)) <= LONGEST_SHOWN else None
+        added = self._run(
+            "INSERT INTO jobs (id, task, queue, priority, state, window, enqueued_at, due_at,"
+            " expires_at, max_attempts, unique_key, kwargs, kwargs_size)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING RETURNING 1",
+            (
+                job.id,
+                job.task,
+                job.queue,
+                job.priority,
+                state,
+                window,
+                job.enqueued_at,
+                job.due_at,
+                job.expires_at,
+                job.max_attempts,
+                job.unique,
+                shown,
+                len(bytes(job.kwargs)),
+            ),
+        )
+        return added.get is not None
+
+    def insert_dead(self, job: Job, now: float, why: ErrorInfo) -> bool:
+        """Add the row of a file found in ``dead/``; False when it is there already."""
+        added = self.insert(job, DEAD, None)
+        if added:
+            self._run(
+                "UPDATE jobs SET finished_at = ?, error_type = ?, error_message = ? WHERE id = ?",
+                (now, why.type, why.message, job.id),
+            )
+        return added
+
+    def insert_running(self, job: Job, attempt: int) -> None:
+        """Add the row of a job whose history is gone while it runs its n-th attempt."""
+        self.insert(job, RUNNING, None)
+        self._run(
+            "UPDATE jobs SET attempt = ?, charged = ?, started_at = ? WHERE id = ?",
+            (attempt, attempt, job.enqueued_at, job.id),
+        )
+
+    def requeue(self, job_id: str) -> None:
+        """Let a job wait whose file is in ``waiting/``, whatever its row said."""
+        self._run(
+            "UPDATE jobs SET state = 'queued', window = NULL, pid = NULL"
+            " WHERE id = ? AND finished_at IS NULL",
+            (job_id,),
+        )
+
+    def end_lost(self, job_id: str, now: float, why: ErrorInfo) -> None:
+        """Make a job dead whose file is nowhere, even one that says it runs."""
+        self.requeue(job_id)
+        self.close(job_id, DEAD, now, why)
+
+    def forget_unstarted(self, job_id: str) -> bool:
+        """Delete the row of a job that never ran; False when it has been started."""
+        forgotten = self._run(
+            "DELETE FROM jobs WHERE id = ? AND attempt = 0 AND state IN ('queued', 'scheduled')"
+            " RETURNING 1",
+            (job_id,),
+        )
+        return forgotten.get is not None
+
+    def row(self, job_id: str) -> Row | None:
+        """Return what decides the job's next step, or None where there is no row."""
+        found = self._run(f"SELECT {_ROW} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return Row(*found) if found else None
+
+    def holder_of(self, task: str, unique: str) -> str | None:
+        """Return the id of the unfinished job of `task` that holds this unique key."""
+        found = self._run(
+            "SELECT id FROM jobs WHERE task = ? AND unique_key = ? AND finished_at IS NULL",
+            (task, unique),
+        )
+        return found.get  # type: ignore[no-any-return]
+
+    def start(self, job_id: str, window: str, now: float, process: Process, boot: str) -> None:
+        """Count the next attempt and write down who runs it; before the run, always."""
+        self._run(
+            "UPDATE jobs SET state = 'running', window = ?, attempt = attempt + 1,"
+            " charged = charged + 1, started_at = ?, pid = ?, pid_started = ?, boot = ?,"
+            " progress_done = NULL, progress_total = NULL, progress_note = NULL"
+            " WHERE id = ? AND finished_at IS NULL",
+            (window, now, process.pid, process.started, boot, job_id),
+        )
+
+    def settle(self, job_id: str, attempt: int, change: Change) -> bool:
+        """Write how an attempt ended and what the job is now; False when that was done before."""
+        error = change.error
+        final = change.state in FINAL
+        charge = 0 if change.charged else -1
+        settled = self._run(
+            "UPDATE jobs SET state = ?, due_at = ?, window = NULL, result = ?, error_type = ?,"
+            " error_message = ?, traceback = ?, charged = charged + ?, crashes = ?,"
+            " interruptions = ?, finished_at = ?, cancel_asked = 0, pid = NULL"
+            " WHERE id = ? AND state = 'running' AND attempt = ? RETURNING started_at",
+            (
+                change.state,
+                change.due_at,
+                change.result,
+                error.type if error else None,
+                error.message if error else None,
+                error.traceback if error else None,
+                charge,
+                change.crashes,
+                change.interruptions,
+                change.ended_at if final else None,
+                job_id,
+                attempt,
+            ),
+        ).fetchone()
+        if settled is None:
+            return False
+        if change.progress is not None:
+            self.progress(job_id, change.progress)
+        self._run(
+            "INSERT OR IGNORE INTO attempts VALUES (?,?,?,?,?,?,?,?)",
+            (
+                job_id,
+                attempt,
+                change.outcome,
+                settled[0],
+                change.ended_at,
+                error.type if error else None,
+                error.message if error else None,
+                error.traceback if error else None,
+            ),
+        )
+        return True
+
+    def close(self, job_id: str, state: str, now: float, why: ErrorInfo | None) -> bool:
+        """Make a job that is not running final; False when it runs or is final already."""
+        closed = self._run(
+            "UPDATE jobs SET state = ?, window = NULL, finished_at = ?,"
+            " error_type = coalesce(?, error_type), error_message = coalesce(?, error_message)"
+            " WHERE id = ? AND finished_at IS NULL AND state != 'running' RETURNING 1",
+            (state, now, why and why.type, why and why.message, job_id),
+        )
+        return closed.get is not None
+
+    def ask_cancel(self, job_id: str) -> None:
+        """Note that a running job is to be aborted."""
+        self._run(
+            "UPDATE jobs SET cancel_asked = 1 WHERE id = ? AND finished_at IS NULL", (job_id,)
+        )
+
+    def revive(self, job_id: str, now: float) -> bool:
+        """Make a dead, cancelled or expired job queued again, its limits starting anew."""
+        revived = self._run(
+            "UPDATE jobs SET state = 'queued', due_at = ?, finished_at = NULL, charged = 0,"
+            " crashes = 0, interruptions = 0, cancel_asked = 0, expires_at = NULL, result = NULL"
+            " WHERE id = ? AND state IN ('dead', 'cancelled', 'expired') RETURNING 1",
+            (now, job_id),
+        )
+        return revived.get is not None
+
+    def put_off(self, job_id: str, due: float, now: float, why: ErrorInfo | None) -> None:
+        """Let a job that is not running wait outside the window until `due`."""
+        self._run(
+            "UPDATE jobs SET state = CASE WHEN ? <= ? THEN 'queued' WHEN attempt = 0 THEN"
+            " 'scheduled' ELSE 'retrying' END, window = NULL, due_at = ?,"
+            " error_type = coalesce(?, error_type), error_message = coalesce(?, error_message)"
+            " WHERE id = ? AND finished_at IS NULL",
+            (due, now, due, why and why.type, why and why.message, job_id),
+        )
+
+    def enter_window(self, job_id: str, window: str) -> None:
+        """Note under which name a queued job stands in the window."""
+        self._run("UPDATE jobs SET window = ? WHERE id = ? AND state = 'queued'", (window, job_id))
+
+    def progress(self, job_id: str, progress: Progress) -> None:
+        """Keep the progress that a running job reported last."""
+        self._run(
+            "UPDATE jobs SET progress_done = ?, progress_total = ?, progress_note = ? WHERE id = ?",
+            (progress.done, progress.total, progress.note, job_id),
+        )
+
+    def ripen(self, now: float, limit: int) -> int:
+        """Make up to `limit` jobs queued whose time has come, the oldest first; how many."""
+        self._run(
+            "UPDATE jobs SET state = 'queued' WHERE id IN (SELECT id FROM jobs"
+            " WHERE state IN ('scheduled', 'retrying') AND due_at <= ? ORDER BY due_at LIMIT ?)",
+            (now, limit),
+        )
+        return self._run("SELECT changes()").get  # type: ignore[no-any-return]
+
+    def ready(self) -> int:
+        """Return how many jobs stand in the window and wait for a spooler."""
+        found = self._run("SELECT count(*) FROM jobs WHERE window IS NOT NULL AND state = 'queued'")
+        return found.get  # type: ignore[no-any-return]
+
+    def has_waiting(self) -> bool:
+        """Tell whether a due job waits outside the window and may enter it."""
+        return bool(self.next_jobs(1))
+
+    def next_jobs(self, limit: int) -> list[str]:
+        """Return who enters the window next: highest priority first, then the oldest due."""
+        if limit <= 0:
+            return []
+        found = self._run(
+            "SELECT id FROM jobs WHERE state = 'queued' AND window IS NULL AND queue NOT IN"
+            " (SELECT name FROM queues WHERE paused) ORDER BY priority DESC, due_at, id LIMIT ?",
+            (limit,),
+        )
+        return [job_id for (job_id,) in found]
+
+    def is_first_due(self, due: float) -> bool:
+        """Tell whether no scheduled job is due before `due`."""
+        found = self._run(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('scheduled', 'retrying')"
+            " AND due_at < ?)",
+            (due,),
+        )
+        return not found.get
+
+    def busy(self) -> list[int]:
+        """Return the processes that run a job now."""
+        found = self._run("SELECT pid FROM jobs WHERE window IS NOT NULL AND state = 'running'")
+        return [pid for (pid,) in found]
+
+    def paused(self, queue: str) -> bool:
+        """Tell whether a queue is paused."""
+        found = self._run("SELECT paused FROM queues WHERE name = ?", (queue,))
+        return bool(found.get)
+
+
+class Ledger:
+    """The ledger file of one spool, opened when it is first needed and once a process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mutex = threading.RLock()
+        self._connection: apsw.Connection | None = None
+        self._pid = 0
+        self._file = (0, 0)
+        self._inherited: list[apsw.Connection] = []
+        self._give_up_at = 0.0
+
+    @contextmanager
+    def transaction(self, patience: float = BUSY_SECONDS) -> Iterator[Transaction]:
+        """Run the body under the write lock, and commit it when it ends without an error.
+
+        Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails,
+        and then, as with any other error, nothing of the body is kept and its undos have run.
+        """
+        with shielded(), self._mutex:
+            try:
+                connection = self._open()
+                self._give_up_at = time.monotonic() + patience
+                reach("ledger.begin")
+                connection.execute("BEGIN IMMEDIATE")
+            except (apsw.Error, OSError) as error:
+                raise LedgerError(str(self.path), error) from error
+            work = Transaction(connection)
+            try:
+                yield work
+                reach("ledger.commit")
+                connection.execute("COMMIT")
+            except BaseException as error:
+                self._roll_back(work)
+                if isinstance(error, apsw.Error):
+                    raise LedgerError(str(self.path), error) from error
+                raise
+
+    def record(self, job_id: str) -> Record | None:
+        """Return everything known of one job but its ended attempts; None where it is unknown."""
+        with self._reading() as run:
+            found = run(f"SELECT {_RECORD} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+            return Record(*found) if found else None
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Return the ended attempts of one job, the first one first."""
+        with self._reading() as run:
+            found = run(f"SELECT {_ATTEMPT} FROM attempts WHERE job = ? ORDER BY number", (job_id,))
+            return [Attempt(*attempt) for attempt in found]
+
+    def state(self, job_id: str) -> str | None:
+        """Return the state of one job, None where it is not known."""
+        with self._reading() as run:
+            found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
+            return found.get  # type: ignore[no-any-return]
+
+    def list(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[Record]:
+        """Return jobs, the newest first, that fit all filters; without their attempts."""
+        filters = {"state = ?": state, "queue = ?": queue, "task = ?": task, "id < ?": before}
+        given = {text: value for text, value in filters.items() if value is not None}
+        where = f"WHERE {' AND '.join(given)} " if given else ""
+        with self._reading() as run:
+            found = run(
+                f"SELECT {_RECORD} FROM jobs {where}ORDER BY id DESC LIMIT ?",
+                (*given.values(), limit),
+            )
+            return [Record(*row) for row in found]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many jobs each queue has in each state."""
+        counts: dict[str, dict[str, int]] = {}
+        with self._reading() as run:
+            for queue, state, number in run(
+                "SELECT queue, state, count(*) FROM jobs GROUP BY queue, state"
+            ):
+                counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] = number
+        return counts
+
+    def oldest_queued(self) -> float | None:
+        """Return since when the longest-waiting due job has been due."""
+        with self._reading() as run:
+            return run("SELECT min(due_at) FROM jobs WHERE state = 'queued'").get  # type: ignore[no-any-return]
+
+    def next_due(self) -> float | None:
+        """Return when the next scheduled or retrying job is due."""
+        with self._reading() as run:
+            return run(  # type: ignore[no-any-return]
+                "SELECT due_at FROM jobs WHERE state IN ('scheduled', 'retrying')"
+                " ORDER BY due_at LIMIT 1"
+            ).get
+
+    def has_work(self, now: float) -> bool:
+        """Tell whether a job has become due or may enter the window; reads only."""
+        with self._reading() as run:
+            return bool(  # two index look-ups, so that an idle housekeeper takes no write lock
+                run(
+                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('scheduled', 'retrying')"
+                    " AND due_at <= ?) OR EXISTS"
+                    " (SELECT 1 FROM jobs WHERE state = 'queued' AND window IS NULL)",
+                    (now,),
+                ).get
+            )
+
+    def identity(self) -> tuple[int, int]:
+        """Return device and inode of the file in use: another one is another ledger."""
+        with self._reading():
+            return self._file
+
+    def in_window(self) -> dict[str, Row]:
+        """Return the rows that say their file is in the window, running ones included."""
+        with self._reading() as run:
+            rows = [Row(*row) for row in run(f"SELECT {_ROW} FROM jobs WHERE window IS NOT NULL")]
+        return {row.id: row for row in rows}
+
+    def _roll_back(self, work: Transaction) -> None:
+        try:
+            work.roll_back()
+        except apsw.Error:
+            # SQLite has rolled back by itself (full disk, I/O error); nothing is left to undo.
+            return
+
+    @contextmanager
+    def _reading(self) -> Iterator[Callable[..., Any]]:
+        with shielded(), self._mutex:
+            try:
+                connection = self._open()
+                self._give_up_at = time.monotonic() + BUSY_SECONDS
+                yield connection.execute
+            except (apsw.Error, OSError) as error:
+                raise LedgerError(str(self.path), error) from error
+
+    def _open(self) -> apsw.Connection:
+        if self._connection is not None and self._pid == os.getpid() and self._is_current():
+            return self._connection
+        if self._connection is not None:
+            self._let_go(self._connection)
+        self._connection = None
+        connection = apsw.Connection(str(self.path))
+        connection.set_busy_handler(self._wait_for_lock)
+        self._give_up_at = time.monotonic() + BUSY_SECONDS
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        self._migrate(connection)
+        found = os.stat(self.path)
+        self._file = (found.st_dev, found.st_ino)
+        self._pid = os.getpid()
+        self._connection = connection
+        return connection
+
+    def _let_go(self, connection: apsw.Connection) -> None:
+        # A connection inherited through fork belongs to the parent: even closing it here would
+        # meddle with the parent's locks. One that this process opened is closed.
+        if self._pid == os.getpid():
+            connection.close()
+        else:
+            self._inherited.append(connection)
+
+    def _is_current(self) -> bool:
+        # A deleted database goes on accepting writes that nobody will ever read.
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
+
+    def _migrate(self, connection: apsw.Connection) -> None:
+        version = connection.pragma("user_version")
+        if version == SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
+            raise LedgerError(
+                str(self.path),
+                RuntimeError(
+                    f"it was written by a newer version (schema {version}, this one knows "
+                    f"{SCHEMA_VERSION}): upgrade Flask-Spooler, or move the file away"
+                ),
+            )
+        with connection:
+            connection.execute(SCHEMA.read_text())
+
+    def _wait_for_lock(self, tries: int) -> bool:
+        # SQLite's own waiting sleeps in steps of up to 100 ms; a transaction of ours takes 0.1 ms.
+        if time.monotonic() > self._give_up_at:
+            return False
+        time.sleep(min(0.0001 * 1.3**tries, 0.005) * (0.5 + random.random()))
+        return True

@@ -1,0 +1,361 @@
+"""Directories and files: the only module that builds a path.
+
+Owns where a job's file lies, which says what happens to it next. A file is written once and
+never changed; every step below is one `rename`, `unlink` or `utime`, atomic by itself.
+
+=================  ========================================================================
+place              what lies there
+=================  ========================================================================
+``.``, the window  what uWSGI scans: a few ready files, and those that run
+``waiting/``       due but beyond the window, scheduled, retrying, paused
+``tmp/``           being written, not yet a job
+``dead/``          dead, cancelled and expired jobs, kept whole for a person's retry
+``done/``          finished, its final row could not be written yet; never run again
+``corrupt/``       unreadable, unsigned or foreign; kept, counted, never run
+``ledger.db``      the ledger
+``key``            signs job files
+``wake``           a FIFO: one byte wakes the housekeeper
+``housekeeper``    the lock file of the one housekeeper
+=================  ========================================================================
+
+Invariant: only the process that holds its lock moves or unlinks a file in the window, because
+uWSGI can keep the lock of a file that was moved under its hands for ever. A file in the window
+is never opened here at all: closing any descriptor of it would drop the lock of a process that
+runs it. `FileNotFoundError` on a move means that somebody was faster; any other `OSError` is real.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .failpoints import reach
+
+WAITING: Final = "waiting"
+WRITING: Final = "tmp"
+DEAD: Final = "dead"
+DONE: Final = "done"
+CORRUPT: Final = "corrupt"
+PLACES: Final = (WAITING, WRITING, DEAD, DONE, CORRUPT)
+
+OUTCOME: Final = ".outcome"
+PREFIX: Final = "uwsgi_spoolfile_on_"
+_OURS: Final = re.compile(re.escape(PREFIX) + r"(\d{19})_([0-9A-Za-z_-]{20,40})")
+_ID: Final = re.compile(r"[0-9A-Za-z_-]{20,40}")
+
+CLOCK_TICK: Final = 0.02
+"""uWSGI compares an mtime with time(2), which lags behind the precise clock by up to one kernel
+tick (10 ms at 100 Hz). A file promoted at its due time would look early by that much, and wait
+for the next scan: so files in ``waiting/`` carry a time that is earlier by two ticks."""
+
+
+class InWindow(NamedTuple):
+    """One file of ours in the window."""
+
+    name: str
+    job_id: str
+    promoted_at: float
+    mtime: float
+
+
+class Spool:
+    """One spool directory and the moves of a job's file within it."""
+
+    def __init__(self, root: str | os.PathLike[str], *, sync: bool = True) -> None:
+        self.root = Path(root).absolute()
+        self.sync = sync
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.db"
+
+    @property
+    def key(self) -> Path:
+        return self.root / "key"
+
+    @property
+    def doorbell(self) -> Path:
+        return self.root / "wake"
+
+    @property
+    def housekeeper_lock(self) -> Path:
+        return self.root / "housekeeper"
+
+    def prepare(self) -> None:
+        """Make what is missing of the directories, all 0700, and the doorbell.
+
+        Safe to call from several processes at once. Raises `OSError` where that is impossible.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        if stat.S_IMODE(self.root.stat().st_mode) != 0o700:
+            self.root.chmod(0o700)
+        for place in PLACES:
+            (self.root / place).mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(self.doorbell, 0o600)
+
+    def signing_key(self) -> bytes:
+        """Return the spool's own key, made at the first call by whoever comes first.
+
+        The key appears whole or not at all: it is written aside and linked into place, and a
+        link never overwrites. Losing the file makes waiting jobs unreadable to us; they are kept
+        in ``corrupt/``.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            return self.key.read_bytes()
+        fresh = self.root / WRITING / f"key-{secrets.token_hex(8)}"
+        self._write(fresh, secrets.token_hex(32).encode())
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, self.key)
+            self._sync_directory(self.root)
+        fresh.unlink()
+        return self.key.read_bytes()
+
+    def write(self, job_id: str, data: bytes, due: float | None = None) -> Path:
+        """Write a job's file whole into ``tmp/``, synced when this spool syncs.
+
+        Not yet a job: a crash before or after leaves at most a file in ``tmp/``, which the
+        housekeeper removes. `due` becomes its mtime for ``waiting/``.
+        """
+        path = self.root / WRITING / job_id
+        try:
+            self._write(path, data, due)
+        except OSError:
+            self._forget(path)
+            raise
+        return path
+
+    def publish(self, written: Path, job_id: str, window_name: str | None) -> None:
+        """Rename a written file to where it waits or into the window: now the job exists.
+
+        A crash before leaves no job; a crash after leaves a whole one without a row, which
+        `start` or the housekeeper makes again.
+        """
+        reach("publish.rename")
+        target = self._window(window_name) if window_name else self._at(WAITING, job_id)
+        os.rename(written, target)
+
+    def sync_published(self, window_name: str | None) -> None:
+        """Make a published file survive a power cut: sync the directory it was renamed into."""
+        if self.sync:
+            reach("publish.fsync_directory")
+            self._sync_directory(self.root if window_name else self.root / WAITING)
+
+    def withdraw(self, job_id: str, window_name: str | None) -> bool:
+        """Unlink a file whose publishing failed half-way; False when it was gone already."""
+        path = self._window(window_name) if window_name else self._at(WAITING, job_id)
+        return self._forget(path)
+
+    def discard_written(self, written: Path) -> None:
+        """Unlink a file in ``tmp/`` that will not be published."""
+        self._forget(written)
+
+    def window_name(self, job_id: str) -> str:
+        """Return a name for the window, which sorts by the moment of promotion.
+
+        19 digits with no leading zero, so that uWSGI's version sort compares them as one number.
+        """
+        return f"{PREFIX}{time.time_ns():019d}_{job_id}"
+
+    def promote(self, job_id: str, window_name: str) -> bool:
+        """Rename from ``waiting/`` into the window; False when the file is not there.
+
+        A crash after it leaves a row that says waiting while the file is in the window, which
+        `start` accepts.
+        """
+        reach("promote.rename")
+        return self._move(self._at(WAITING, job_id), self._window(window_name))
+
+    def demote(self, window_name: str, job_id: str, due: float) -> bool:
+        """Rename from the window to ``waiting/``, to be started at `due`; lock holder only.
+
+        The row says waiting before this; a crash in between leaves the file in the window, where
+        `start` finds a row that is not due and comes here again.
+        """
+        path = self._window(window_name)
+        self._set_time(path, due - CLOCK_TICK)
+        reach("demote.rename")
+        return self._move(path, self._at(WAITING, job_id))
+
+    def bury(self, window_name: str, job_id: str) -> bool:
+        """Rename from the window to ``dead/``, after the final row; lock holder only."""
+        reach("bury.rename")
+        return self._move(self._window(window_name), self._at(DEAD, job_id))
+
+    def bury_waiting(self, job_id: str) -> bool:
+        """Rename from ``waiting/`` to ``dead/``, after the final row."""
+        reach("bury_waiting.rename")
+        return self._move(self._at(WAITING, job_id), self._at(DEAD, job_id))
+
+    def exhume(self, job_id: str) -> bool:
+        """Rename from ``dead/`` to ``waiting/``, after the row says queued again."""
+        reach("exhume.rename")
+        return self._move(self._at(DEAD, job_id), self._at(WAITING, job_id))
+
+    def finish(self, window_name: str) -> None:
+        """Unlink the file of a finished job that came back; lock holder only.
+
+        Raises `OSError` where that is impossible, and not when it is gone already.
+        """
+        reach("finish.unlink")
+        self._forget(self._window(window_name))
+
+    def set_done(self, window_name: str, job_id: str, outcome: bytes) -> bool:
+        """Rename from the window to ``done/``, its outcome beside it; lock holder only.
+
+        The outcome is written first: a crash in between leaves an outcome without a job file,
+        and a job in the window whose attempt has no end, which counts as a crash.
+        """
+        aside = self.root / WRITING / f"{job_id}{OUTCOME}"
+        self._forget(aside)
+        self._write(aside, outcome)
+        os.rename(aside, self.root / DONE / f"{job_id}{OUTCOME}")
+        reach("done.rename")
+        return self._move(self._window(window_name), self._at(DONE, job_id))
+
+    def outcome(self, job_id: str) -> bytes:
+        """Return the outcome that `set_done` kept."""
+        return (self.root / DONE / f"{job_id}{OUTCOME}").read_bytes()
+
+    def clear_done(self, job_id: str, place: str | None) -> None:
+        """Move a job out of ``done/`` to `place`, or unlink it, after its row was written."""
+        path = self._at(DONE, job_id)
+        if place is None:
+            self._forget(path)
+        else:
+            self._move(path, self._at(place, job_id))
+        self._forget(self.root / DONE / f"{job_id}{OUTCOME}")
+
+    def quarantine(self, window_name: str) -> str | None:
+        """Rename a file that is no job of ours from the window to ``corrupt/``; its new name."""
+        kept = f"{time.time_ns():019d}_{window_name}"[:250]
+        reach("quarantine.rename")
+        moved = self._move(self.root / window_name, self.root / CORRUPT / kept)
+        return kept if moved else None
+
+    def quarantine_from(self, place: str, name: str) -> None:
+        """Rename an unreadable file from one of our own directories to ``corrupt/``."""
+        kept = f"{time.time_ns():019d}_{place}_{name}"[:250]
+        self._move(self.root / place / name, self.root / CORRUPT / kept)
+
+    def lease(self, window_name: str, until: float) -> None:
+        """Keep uWSGI from looking at a file before `until`; lock holder or housekeeper only."""
+        reach("lease.utime")
+        self._set_time(self._window(window_name), until)
+
+    def in_window(self, window_name: str) -> bool:
+        """Tell whether the file is still in the window."""
+        return self._window(window_name).exists()
+
+    def window(self) -> list[InWindow]:
+        """List our files in the window in the order of their promotion."""
+        found = []
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                match = _OURS.fullmatch(entry.name)
+                if match is None:
+                    continue
+                try:
+                    mtime = entry.stat(follow_symlinks=False).st_mtime
+                except FileNotFoundError:
+                    continue
+                promoted_at = int(match[1]) / 1e9
+                found.append(InWindow(entry.name, match[2], promoted_at, mtime))
+        return sorted(found)
+
+    def names(self, place: str) -> Iterator[str]:
+        """List one of our directories in no order, without holding it all in memory."""
+        with os.scandir(self.root / place) as entries:
+            for entry in entries:
+                yield entry.name
+
+    def has(self, place: str, job_id: str) -> bool:
+        """Tell whether a job's file lies in one of our directories."""
+        return self._at(place, job_id).exists()
+
+    def read(self, place: str, job_id: str) -> bytes:
+        """Return a job's file from one of our directories, never from the window."""
+        return self._at(place, job_id).read_bytes()
+
+    def remove(self, place: str, job_id: str) -> bool:
+        """Unlink a job's file in one of our directories; False when it was gone already."""
+        return self._forget(self._at(place, job_id))
+
+    def sweep(self, name: str) -> None:
+        """Unlink what a writer that died has left in ``tmp/``."""
+        self._forget(self.root / WRITING / name)
+
+    def age(self, place: str, name: str, now: float) -> float:
+        """Return how long ago a file was changed; infinity when it is gone."""
+        try:
+            return now - (self.root / place / name).stat().st_mtime
+        except FileNotFoundError:
+            return float("inf")
+
+    def counts(self) -> dict[str, int]:
+        """Return how many files lie in each place, the window included."""
+        counts = {place: sum(1 for _ in self.names(place)) for place in PLACES}
+        return {"window": len(self.window()), **counts}
+
+    def _at(self, place: str, job_id: str) -> Path:
+        # Ids come from URLs and command lines too: whatever else they hold, no path leaves here.
+        if _ID.fullmatch(job_id) is None:
+            raise FileNotFoundError(errno.ENOENT, "not the id of a job", job_id[:60])
+        return self.root / place / job_id
+
+    def _window(self, window_name: str) -> Path:
+        if "/" in window_name or not window_name.startswith(PREFIX):
+            raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
+        return self.root / window_name
+
+    def _write(self, path: Path, data: bytes, due: float | None = None) -> None:
+        reach("write.open")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            reach("write.write")
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if due is not None:
+                reach("write.utime")
+                os.utime(descriptor, (due - CLOCK_TICK, due - CLOCK_TICK))
+            if self.sync:
+                reach("write.fsync")
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _move(self, source: Path, target: Path) -> bool:
+        try:
+            os.rename(source, target)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _forget(self, path: Path) -> bool:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _set_time(self, path: Path, when: float) -> None:
+        try:
+            os.utime(path, (when, when))
+        except FileNotFoundError:
+            return
+
+    def _sync_directory(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
