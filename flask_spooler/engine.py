@@ -1,0 +1,285 @@
+"""How a job gets to be run: the seam between a task and what runs it.
+
+Owns the steps that need the spool and the ledger together: submit, promote, wake, cancel, revive.
+The order of file and row in each step is the rule by which a crash between them is repaired;
+`docs/guarantees.md` lists them. Another engine could take the same `Job`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from . import _uwsgi
+from .errors import (
+    EnqueueError,
+    JobNotFound,
+    JobStateError,
+    LedgerError,
+    PacketError,
+    PayloadTooLarge,
+)
+from .job import (
+    CANCELLED,
+    DEAD,
+    QUEUED,
+    RETRYING,
+    REVIVABLE,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Job,
+    encode_packet,
+    is_ours,
+    open_packet,
+    parse_file,
+)
+from .ledger import Ledger, Transaction
+from .record import ErrorInfo, Unrecorded
+from .spool import DEAD as DEAD_PLACE
+from .spool import DONE, WAITING, Spool
+
+WINDOW_PER_SPOOLER: Final = 2
+"""Ready files in the window for each spooler: one to start when a job ends, one to spare."""
+
+LOST: Final = ErrorInfo(
+    "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
+)
+
+FORGOTTEN: Final = ErrorInfo(
+    "HistoryLost", "why it ended stood in a ledger that is gone; its file is kept"
+)
+
+
+class SpoolEngine:
+    """Runs jobs through uWSGI's spooler: one spool directory and its ledger."""
+
+    def __init__(self, spool: Spool, *, key: bytes | None = None, max_payload: int = 2**24) -> None:
+        self.spool = spool
+        self.ledger = Ledger(spool.ledger)
+        self.max_payload = max_payload
+        self._given_key = key
+        self._prepared_key: bytes | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The key that signs this spool's jobs; preparing the directories at first need."""
+        if self._prepared_key is None:
+            self.spool.prepare()
+            self._prepared_key = self._given_key or self.spool.signing_key()
+        return self._prepared_key
+
+    def prepare(self) -> None:
+        """Make directories and key now, so that a server finds out at its start if it cannot."""
+        assert self.key
+
+    def submit(self, job: Job) -> str:
+        """Publish a job and return the id under which it is known.
+
+        When this returns, the file is whole, signed and in place, and its row is committed; with
+        a syncing spool both file and directory are on the disk. With a `unique` key the id may
+        be that of the unfinished job that holds the key. Raises `EnqueueError` where any of it
+        fails, and then nothing is left behind and the job will not run; `PayloadTooLarge` for
+        arguments beyond the limit.
+        """
+        if len(bytes(job.kwargs)) > self.max_payload:
+            what = f"the arguments of {job.task}"
+            raise PayloadTooLarge(what, len(bytes(job.kwargs)), self.max_payload)
+        try:
+            return self._publish(job)
+        except LedgerError as error:
+            raise EnqueueError(str(self.ledger.path), error) from error
+        except OSError as error:
+            raise EnqueueError(str(self.spool.root), error) from error
+
+    def _publish(self, job: Job) -> str:
+        """Write the file aside, then rename it and insert its row in one write transaction.
+
+        Under the write lock nobody else starts, promotes or lists the job, so room in the window
+        and the unique key are decided once, and a failure undoes the rename before anybody can
+        have acted on it: `start` runs no file whose row is missing and which is gone.
+        """
+        scheduled = job.due_at > job.enqueued_at
+        data = encode_packet(job, self.key)
+        written = self.spool.write(job.id, data, job.due_at if scheduled else None)
+        try:
+            with self.ledger.transaction() as rows:
+                holder = rows.holder_of(job.task, job.unique) if job.unique else None
+                if holder is not None:
+                    self.spool.discard_written(written)
+                    return holder
+                window = None if scheduled else self._place_in_window(rows, job)
+                self.spool.publish(written, job.id, window)
+                rows.on_rollback(lambda: self.spool.withdraw(job.id, window))
+                rows.insert(job, SCHEDULED if scheduled else QUEUED, window)
+                sleepers = self.sleepers(rows) if window else []
+                ring = window is None and (not scheduled or rows.is_first_due(job.due_at))
+        except BaseException:
+            self.spool.discard_written(written)
+            raise
+        self._sync(job, window)
+        _uwsgi.wake(sleepers)
+        if ring:
+            self.ring()
+        return job.id
+
+    def _sync(self, job: Job, window: str | None) -> None:
+        try:
+            self.spool.sync_published(window)
+        except OSError:
+            # Not on the disk for sure: take it back, unless a spooler has it already.
+            with self.ledger.transaction() as rows:
+                if not rows.forget_unstarted(job.id):
+                    return
+                self.spool.withdraw(job.id, window)
+            raise
+
+    def _place_in_window(self, rows: Transaction, job: Job) -> str | None:
+        if rows.ready() >= self.window_size or rows.has_waiting() or rows.paused(job.queue):
+            return None
+        return self.spool.window_name(job.id)
+
+    @property
+    def window_size(self) -> int:
+        """How many ready files may stand in the window; 0 outside a server with spoolers."""
+        return WINDOW_PER_SPOOLER * len(_uwsgi.spooler_pids())
+
+    def promote(self, rows: Transaction) -> list[int]:
+        """Fill the window with whoever comes next; return the idle spoolers to wake for it.
+
+        Rename, then row: a crash in between leaves a row that says waiting while its file is in
+        the window, which `start` accepts.
+        """
+        promoted = False
+        for job_id in rows.next_jobs(self.window_size - rows.ready()):
+            window = self._enter_window(job_id)
+            if window is not None:
+                rows.enter_window(job_id, window)
+                promoted = True
+            else:
+                rows.close(job_id, DEAD, time.time(), LOST)
+        return self.sleepers(rows) if promoted else []
+
+    def _enter_window(self, job_id: str) -> str | None:
+        window = self.spool.window_name(job_id)
+        if self.spool.promote(job_id, window):
+            return window
+        # Revived by a person: the row was first, and its file may still lie in dead/.
+        if self.spool.exhume(job_id) and self.spool.promote(job_id, window):
+            return window
+        # A promoter before us renamed it and died before its commit.
+        for file in self.spool.window():
+            if file.job_id == job_id:
+                return file.name
+        return None
+
+    def sleepers(self, rows: Transaction, unknown: int = 0) -> list[int]:
+        """Return as many idle spoolers as there are ready files, no more.
+
+        `unknown` files are ready as well, though no row speaks of them yet.
+        """
+        busy = set(rows.busy())
+        idle = [pid for pid in _uwsgi.spooler_pids() if pid not in busy]
+        return idle[: rows.ready() + unknown] if idle else []
+
+    def ring(self) -> None:
+        """Wake the housekeeper from any process. Nobody home is no error: it looks by itself."""
+        try:
+            bell = os.open(self.spool.doorbell, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return
+        try:
+            os.write(bell, b"!")
+        except BlockingIOError:
+            return
+        finally:
+            os.close(bell)
+
+    def adopt(self, place: str, job_id: str) -> bool:
+        """Make the row of a file in ``waiting/`` or ``dead/`` again; False when it has one.
+
+        What cannot be read, or is not signed with this spool's key, goes to ``corrupt/``.
+        """
+        try:
+            packet = parse_file(self.spool.read(place, job_id))
+            if not is_ours(packet):
+                raise PacketError("not a job of this library")
+            job = open_packet(packet, self.key)
+            if job.id != job_id:
+                raise PacketError(f"it bears the name of another job than {job.id}")
+        except FileNotFoundError:
+            return False
+        except PacketError:
+            self.spool.quarantine_from(place, job_id)
+            return False
+        with self.ledger.transaction() as rows:
+            if place == DEAD_PLACE:
+                return rows.insert_dead(job, time.time(), FORGOTTEN)
+            return rows.insert(job, SCHEDULED if job.due_at > job.enqueued_at else QUEUED, None)
+
+    def find_again(self, job_id: str) -> None:
+        """Put right a row that says its file is in the window, where it is not.
+
+        A power cut can take back the last commits of the ledger while the moves of files stay,
+        and people delete files. Where the file lies now says what the job is.
+        """
+        with self.ledger.transaction() as rows:
+            row = rows.row(job_id)
+            if row is None or row.window is None or self.spool.in_window(row.window):
+                return
+            if row.state == RUNNING and _uwsgi.is_alive(row.process):
+                return
+            if self.spool.has(DONE, job_id):
+                return
+            if self.spool.has(WAITING, job_id):
+                rows.requeue(job_id)
+            else:
+                rows.end_lost(job_id, time.time(), LOST)
+
+    def record_late(self, job_id: str, kept: Unrecorded) -> None:
+        """Write the row of a job in ``done/`` and put its file where its state belongs."""
+        with self.ledger.transaction() as rows:
+            row = rows.row(job_id)
+            if row is None:
+                job = open_packet(parse_file(self.spool.read(DONE, job_id)), self.key)
+                rows.insert_running(job, kept.attempt)
+            rows.settle(job_id, kept.attempt, kept.change)
+        place = {SUCCEEDED: None, RETRYING: WAITING}.get(kept.change.state, DEAD_PLACE)
+        self.spool.clear_done(job_id, place)
+        self.ring()
+
+    def cancel(self, job_id: str) -> str:
+        """Cancel a job for good and return its state; a running one is asked to stop.
+
+        A waiting job is cancelled at once. One that is in the window is cancelled too: its file
+        is put away when uWSGI hands it to a spooler, and is not run. Raises `JobNotFound`, and
+        `JobStateError` for a job that has ended.
+        """
+        with self.ledger.transaction() as rows:
+            row = rows.row(job_id)
+            if row is None:
+                raise JobNotFound(job_id)
+            if row.state == RUNNING:
+                rows.ask_cancel(job_id)
+            elif not rows.close(job_id, CANCELLED, time.time(), None):
+                raise JobStateError(job_id, "cancel", row.state, "unfinished")
+        if row.state == RUNNING:
+            return RUNNING
+        if row.window is None:
+            self.spool.bury_waiting(job_id)
+        return CANCELLED
+
+    def revive(self, job_id: str) -> None:
+        """Run a dead, cancelled or expired job again: row first, then the file.
+
+        Attempt numbers go on, limits start anew. Raises `JobNotFound` and `JobStateError`.
+        """
+        with self.ledger.transaction() as rows:
+            row = rows.row(job_id)
+            if row is None:
+                raise JobNotFound(job_id)
+            if row.state not in REVIVABLE or not rows.revive(job_id, time.time()):
+                raise JobStateError(job_id, "retry", row.state, "dead, cancelled or expired")
+        self.spool.exhume(job_id)
+        self.ring()

@@ -1,0 +1,101 @@
+"""What a caller holds of a job: its id, and a fresh look at the ledger.
+
+Owns `JobHandle`, the object that `enqueue` and `spooler.get` return. It keeps no copy of
+anything: each attribute is read when it is asked for, so it is never out of date.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from .current import inside_task
+from .engine import SpoolEngine
+from .errors import JobNotFound, WaitInsideTask, WaitTimeout
+from .job import FINAL
+from .record import Record, decoded
+
+SHORTEST_LOOK: Final = 0.005
+LONGEST_LOOK: Final = 0.25
+
+
+class JobHandle:
+    """A job by its id. Every attribute raises `JobNotFound` once the history is purged."""
+
+    def __init__(self, engine: SpoolEngine, job_id: str) -> None:
+        self._engine = engine
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def record(self) -> Record:
+        """Everything known of the job at one moment."""
+        record = self._engine.ledger.record(self.id)
+        if record is None:
+            raise JobNotFound(self.id)
+        return record
+
+    @property
+    def state(self) -> str:
+        """One of the eight states, four of which are final."""
+        state = self._engine.ledger.state(self.id)
+        if state is None:
+            raise JobNotFound(self.id)
+        return state
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs or ran last; 0 before the first."""
+        return self.record.attempt
+
+    @property
+    def result(self) -> Any:
+        """What the task returned, None until it has succeeded."""
+        return decoded(self.record.result)
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Type, message and traceback of the last failure, None when there is none."""
+        return self.record.error
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """What the task reported last: ``done``, ``total`` and ``note``."""
+        return self.record.progress
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the job as JSON, arguments and tracebacks included."""
+        return self.record.as_dict(self._engine.ledger.attempts(self.id))
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Return the final state, waiting for it up to `timeout` seconds, or without limit.
+
+        Raises `WaitTimeout` when it is not reached by then, and `WaitInsideTask` inside a task,
+        where all spoolers could come to wait for each other.
+        """
+        if inside_task():
+            raise WaitInsideTask
+        give_up = None if timeout is None else time.monotonic() + timeout
+        look = SHORTEST_LOOK
+        while (state := self.state) not in FINAL:
+            if give_up is not None and time.monotonic() >= give_up:
+                raise WaitTimeout(self.id, state, timeout or 0.0)
+            time.sleep(look)
+            look = min(look * 1.5, LONGEST_LOOK)
+        return state
+
+    def cancel(self) -> str:
+        """Cancel the job for good; see `SpoolEngine.cancel`."""
+        return self._engine.cancel(self.id)
+
+    def retry(self) -> None:
+        """Run a dead, cancelled or expired job again; see `SpoolEngine.revive`."""
+        self._engine.revive(self.id)

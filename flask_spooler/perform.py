@@ -1,0 +1,177 @@
+"""Run the user's function and say how it ended; decide nothing, touch no file of the spool.
+
+Owns what surrounds a task while it runs: the app context, `current_job`, the soft and the hard
+time limit, the abort by signal, and the guarantee that nothing a task raises, returns or leaves
+behind gets further than an `Outcome`. The limits need the main thread, where uWSGI runs spooler
+callables; elsewhere (tests, `SPOOLER_EAGER`) they are not armed.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+from flask import Flask
+
+from . import _uwsgi
+from .current import CurrentJob, running
+from .errors import JobCancelled, JobTimeout, PayloadTooLarge
+from .interrupts import deliver, forget
+from .job import Job
+from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
+from .record import ErrorInfo, Row
+from .retry import SPOOL_OK, SPOOL_RETRY, Discard, Retry
+from .task import Task
+
+LONGEST_TRACEBACK: Final = 65_536
+LONGEST_MESSAGE: Final = 4_096
+ABORT: Final = signal.SIGUSR2
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of one job: everything that `perform` and `settle` need to know."""
+
+    job: Job
+    task: Task[..., Any]
+    row: Row
+    window: str
+
+    @property
+    def number(self) -> int:
+        return self.row.attempt
+
+
+def perform(
+    attempt: Attempt,
+    app: Flask,
+    current: CurrentJob,
+    is_cancelled: Callable[[], bool],
+    longest_result: int,
+) -> Outcome:
+    """Run the task of this attempt in an app context and return how it ended.
+
+    Never raises, whatever the task does short of ending its process. `is_cancelled` is asked
+    when the abort signal comes: the signal itself only means *look*.
+    """
+    try:
+        with running(current), _limits(attempt.job, is_cancelled):
+            result = _call(attempt, app)
+        return _returned(attempt.task, result, longest_result)
+    except Retry as asked:
+        return AskedAgain(asked.delay, error_info(asked))
+    except Discard as reason:
+        return Discarded(error_info(reason))
+    except JobTimeout as error:
+        return TimedOut(error_info(error))
+    except JobCancelled:
+        return Cancelled()
+    except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
+        return _failed(attempt, error)
+
+
+def _call(attempt: Attempt, app: Flask) -> Any:
+    args, kwargs = attempt.task.arguments.thaw(attempt.job.kwargs)
+    with app.app_context():
+        return app.ensure_sync(attempt.task.function)(*args, **kwargs)
+
+
+def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
+    if result is SPOOL_OK:
+        return Succeeded(None)
+    if result is SPOOL_RETRY:
+        return AskedAgain(None, error_info(Retry(reason="the task returned SPOOL_RETRY")))
+    try:
+        data = None if result is None else msgspec.json.encode(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        problem = f"{task.name} returned a {type(result).__name__}, which is not JSON: {error}"
+        return Failed(ErrorInfo("TypeError", problem[:LONGEST_MESSAGE]), again=False)
+    if data is not None and len(data) > longest:
+        too_large = PayloadTooLarge(f"the result of {task.name}", len(data), longest)
+        return Failed(error_info(too_large), again=False)
+    return Succeeded(data)
+
+
+def _failed(attempt: Attempt, error: BaseException) -> Failed:
+    try:
+        again = attempt.task.retries(attempt.job, error)
+    except Exception as broken:  # the user's own retry_on or discard_on cannot be found any more
+        return Failed(error_info(broken), again=False)
+    return Failed(error_info(error), again=again)
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """Return type, message and traceback of an error, bounded; never raises."""
+    try:
+        message = str(error)
+        trace = "".join(traceback.format_exception(error))
+    except Exception:  # a __str__ that raises must not take the spooler down
+        message, trace = "(its message could not be shown)", ""
+    kind = type(error).__name__
+    return ErrorInfo(
+        _writable(kind), _writable(message[:LONGEST_MESSAGE]), _writable(trace[-LONGEST_TRACEBACK:])
+    )
+
+
+def _writable(text: str) -> str:
+    # SQLite takes UTF-8: lone surrogates, as in names of undecodable files, would be refused.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def _limits(job: Job, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Arm timeout, hard timeout and abort; whatever comes late is dropped with the job."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    active = True
+
+    def on_alarm(signum: int, frame: FrameType | None) -> None:
+        deliver(time_is_up)
+
+    def on_abort(signum: int, frame: FrameType | None) -> None:
+        deliver(look)
+
+    def time_is_up() -> None:
+        if active:
+            raise JobTimeout(job.timeout or 0.0)
+
+    def look() -> None:
+        if active and is_cancelled():
+            raise JobCancelled
+
+    abort_before = signal.signal(ABORT, on_abort)
+    alarm_before = signal.signal(signal.SIGALRM, on_alarm)
+    try:
+        try:
+            if job.hard_timeout:
+                _uwsgi.harakiri(math.ceil(job.hard_timeout))
+            if job.timeout:
+                signal.setitimer(signal.ITIMER_REAL, job.timeout)
+            # A cancel that came between the start commit and this line signalled nobody.
+            look()
+            yield
+        finally:
+            active = False
+    finally:
+        active = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if job.hard_timeout:
+            _uwsgi.harakiri(0)
+        _restore(signal.SIGALRM, alarm_before)
+        _restore(ABORT, abort_before)
+        forget()
+
+
+def _restore(number: signal.Signals, before: Any) -> None:
+    # None stands for a handler that C code has set: uWSGI ignores both of these in spoolers.
+    signal.signal(number, signal.SIG_IGN if before is None else before)

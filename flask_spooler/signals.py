@@ -1,0 +1,68 @@
+"""What happened, as blinker signals with the app as sender.
+
+Owns the signals and the one receiver that turns them into log lines: there are no log strings in
+the logic. Receivers get keyword arguments as listed; an exception in a receiver is logged by the
+sender's side and changes nothing for the job.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from blinker import NamedSignal, Namespace
+
+_signals = Namespace()
+
+job_enqueued = _signals.signal("job-enqueued", "job_id, task: published and committed")
+job_started = _signals.signal("job-started", "job_id, task, attempt: before the task runs")
+job_succeeded = _signals.signal("job-succeeded", "job_id, task, attempt, seconds")
+job_retrying = _signals.signal("job-retrying", "job_id, task, attempt, outcome, error, due_at")
+job_dead = _signals.signal("job-dead", "job_id, task, attempt, outcome, error")
+job_cancelled = _signals.signal("job-cancelled", "job_id, task, attempt")
+job_expired = _signals.signal("job-expired", "job_id, task")
+job_put_off = _signals.signal("job-put-off", "job_id, task, why, seconds: kept, not run now")
+file_quarantined = _signals.signal("file-quarantined", "name, why: moved to corrupt/")
+spool_trouble = _signals.signal("spool-trouble", "what, error: needs a person's look")
+housekeeping_done = _signals.signal("housekeeping-done", "what, count: nothing to worry about")
+
+log = logging.getLogger("flask_spooler")
+
+_LINES: dict[str, tuple[int, str]] = {
+    "job-enqueued": (logging.DEBUG, "job %(job_id)s enqueued: %(task)s"),
+    "job-started": (logging.DEBUG, "job %(job_id)s started: %(task)s, attempt %(attempt)s"),
+    "job-succeeded": (logging.INFO, "job %(job_id)s succeeded: %(task)s in %(seconds).3f s"),
+    "job-retrying": (
+        logging.WARNING,
+        "job %(job_id)s will be tried again: %(task)s, attempt %(attempt)s %(outcome)s: %(error)s",
+    ),
+    "job-dead": (
+        logging.ERROR,
+        "job %(job_id)s is dead: %(task)s, attempt %(attempt)s %(outcome)s: %(error)s",
+    ),
+    "job-cancelled": (logging.INFO, "job %(job_id)s cancelled: %(task)s"),
+    "job-expired": (logging.WARNING, "job %(job_id)s expired before it could start: %(task)s"),
+    "job-put-off": (
+        logging.WARNING,
+        "job %(job_id)s put off by %(seconds)g s: %(task)s: %(why)s",
+    ),
+    "file-quarantined": (
+        logging.ERROR,
+        "%(name)r is no job of this spool and was moved to corrupt/: %(why)s",
+    ),
+    "housekeeping-done": (logging.INFO, "%(what)s: %(count)d"),
+    "spool-trouble": (logging.ERROR, "%(what)s: %(error)s"),
+}
+
+
+def announce(signal: NamedSignal, app: Any, **facts: Any) -> None:
+    """Log the event and send its signal; a broken receiver is logged and otherwise ignored."""
+    level, line = _LINES[signal.name]
+    if log.isEnabledFor(level):
+        log.log(level, line, facts)
+    if not signal.receivers:
+        return
+    try:
+        signal.send(app, **facts)
+    except Exception:  # a receiver belongs to the user: its bug must not cost a job
+        log.exception("a receiver of %s failed", signal.name)

@@ -1,0 +1,154 @@
+"""What the user wrote: a function that can be called here and now, or enqueued.
+
+Owns the way from a call to a frozen `Job`. A task knows no app: it asks its `Spooler` for the
+engine when it is enqueued, so the decorator works at import time, before any app exists.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+import msgspec
+
+from .arguments import Arguments
+from .engine import SpoolEngine
+from .handle import JobHandle
+from .job import Job, new_id
+from .options import Exceptions, Options, dereference, reference
+from .retry import Backoff, exponential
+from .schedule import due_time
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_BACKOFF = exponential()
+
+
+class Home(Protocol):
+    """What a task needs of the extension it belongs to."""
+
+    @property
+    def engine(self) -> SpoolEngine: ...
+
+    @property
+    def max_attempts(self) -> int: ...
+
+    def enqueued(self, job: Job, job_id: str) -> None: ...
+
+
+class Task(Generic[P, R]):
+    """A function under a stored name, with the options its jobs have by default."""
+
+    def __init__(self, home: Home, function: Callable[P, R], name: str, options: Options) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.options = options
+        self.arguments = Arguments(name, function)
+        self._home = home
+        self._overrides: frozenset[str] = frozenset()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function here and now, as if it were not a task."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def using(self, **options: Any) -> Task[P, R]:
+        """Return a copy of the task whose jobs have these options; see `Options`.
+
+        Callables and exception classes given here travel with the job by name, so they have to
+        be importable. Raises `OptionError`.
+        """
+        copy: Task[P, R] = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.options = self.options.but(**options)
+        copy._overrides = self._overrides | options.keys()
+        return copy
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
+        """Publish one job and return its handle, when it is as safe as the configuration asks.
+
+        All arguments go to the function. Raises `ArgumentError` for those that do not fit it and
+        `EnqueueError` when the job could not be published; then it will not run.
+        """
+        engine = self._home.engine
+        job = self.job(args, kwargs, time.time())
+        job_id = engine.submit(job)
+        self._home.enqueued(job, job_id)
+        return JobHandle(engine, job_id)
+
+    def enqueue_many(self, calls: Iterable[tuple[Any, ...] | dict[str, Any]]) -> list[JobHandle]:
+        """Publish one job for each call, a tuple of positional or a dict of keyword arguments.
+
+        All calls are checked before the first is published, so a wrong one enqueues nothing.
+        """
+        engine = self._home.engine
+        now = time.time()
+        jobs = [
+            self.job((), call, now) if isinstance(call, dict) else self.job(tuple(call), {}, now)
+            for call in calls
+        ]
+        handles = []
+        for job in jobs:
+            job_id = engine.submit(job)
+            self._home.enqueued(job, job_id)
+            handles.append(JobHandle(engine, job_id))
+        return handles
+
+    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> Job:
+        """Return the frozen job that this call at this time would enqueue."""
+        options = self.options
+        due = due_time(options.at, options.delay, now)
+        return Job(
+            id=new_id(),
+            task=self.name,
+            kwargs=msgspec.Raw(self.arguments.freeze(args, kwargs)),
+            enqueued_at=now,
+            due_at=due,
+            queue=options.queue,
+            priority=options.priority,
+            max_attempts=options.max_attempts or self._home.max_attempts,
+            timeout=options.timeout,
+            hard_timeout=options.hard_timeout,
+            expires_at=options.expires_at(now),
+            unique=options.unique,
+            backoff=self._travelling_backoff(),
+            retry_on=self._travelling("retry_on", options.retry_on),
+            discard_on=self._travelling("discard_on", options.discard_on),
+        )
+
+    def backoff(self, job: Job) -> Backoff:
+        """Return the backoff for a job of this task: its own where it brought one."""
+        if isinstance(job.backoff, str):
+            return dereference(job.backoff)  # type: ignore[no-any-return]
+        return job.backoff or self.options.backoff or DEFAULT_BACKOFF
+
+    def retries(self, job: Job, error: BaseException) -> bool:
+        """Tell whether this error is worth another attempt."""
+        if isinstance(error, self._classes(job.discard_on, self.options.discard_on, ())):
+            return False
+        return isinstance(error, self._classes(job.retry_on, self.options.retry_on, (Exception,)))
+
+    def _travelling_backoff(self) -> list[float] | str | None:
+        if "backoff" not in self._overrides or self.options.backoff is None:
+            return None
+        backoff = self.options.backoff
+        return reference("backoff", backoff) if callable(backoff) else list(backoff)
+
+    def _travelling(self, option: str, classes: Exceptions | None) -> list[str] | None:
+        if option not in self._overrides or classes is None:
+            return None
+        return [reference(option, each) for each in classes]
+
+    @staticmethod
+    def _classes(
+        brought: list[str] | None, own: Exceptions | None, default: Exceptions
+    ) -> Exceptions:
+        if brought is not None:
+            return tuple(dereference(name) for name in brought)
+        return default if own is None else own
