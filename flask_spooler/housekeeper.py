@@ -1,0 +1,188 @@
+"""The one process that watches the clock: a uWSGI mule.
+
+Owns what nobody else does at a time of its own: jobs become queued when they are due, the window
+is filled when no job ends, a wake-up that got lost is sent again, and what a crash left between
+two steps is put right. It waits on the spool's FIFO until the next due time or the next second,
+whichever is first, so it costs nothing while nothing happens.
+
+There is one housekeeper a spool, by a lock file that ends with its process: the second server on
+the same spool waits for the lock. Everything it does is safe to do twice and at any moment; if it
+is killed half-way, the next one goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from . import _uwsgi
+from .engine import SpoolEngine
+from .errors import LedgerError
+from .job import QUEUED
+from .record import Unrecorded
+from .signals import announce, housekeeping_done, spool_trouble
+from .spool import DEAD, DONE, OUTCOME, WAITING, WRITING
+
+TICK: Final = 1.0
+"""Seconds between two looks at the window; also how long a lost wake-up can last."""
+
+RIPEN_AT_ONCE: Final = 500
+"""Due jobs made queued in one transaction: 100,000 due in one second must not block a writer."""
+
+ADOPT_AT_ONCE: Final = 200
+"""Files compared with the ledger in one round, so that a million of them delay no due job."""
+
+ABANDONED: Final = 3600.0
+"""Seconds after which a file in ``tmp/`` belongs to nobody any more."""
+
+TRUST: Final = 2.0
+"""Seconds for which the steps of others are left alone: each takes milliseconds."""
+
+
+class Housekeeper:
+    """Keeps one spool in order."""
+
+    def __init__(self, app: Any, engine: SpoolEngine) -> None:
+        self.app = app
+        self.engine = engine
+        self._spool = engine.spool
+        self._ledger = engine.ledger
+        self._tick_at = 0.0
+        self._survey: Iterator[None] = iter(())
+        self._surveyed: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Wait for the lock of the one housekeeper, then keep house until the process ends."""
+        self.engine.prepare()
+        with open(self._spool.housekeeper_lock, "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Opened for writing too, so that it never reports an end of file.
+            bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)
+            while True:
+                select.select([bell], [], [], self.round(time.time()))
+                self._hush(bell)
+
+    def round(self, now: float) -> float:
+        """Do what is to be done at `now`; return the seconds until there may be more."""
+        try:
+            more = self._promote(now)
+            if now - self._tick_at >= TICK or now < self._tick_at:
+                self._tick_at = now
+                self._look_at_window(now)
+                self._record_done()
+            more = self._continue_survey() or more
+            next_due = self._ledger.next_due()
+        except (LedgerError, OSError) as error:
+            announce(spool_trouble, self.app, what="housekeeping has to wait", error=error)
+            return TICK
+        if more:
+            return 0.0
+        until_due = TICK if next_due is None else next_due - time.time()
+        return min(max(until_due, 0.0), TICK)
+
+    def _promote(self, now: float) -> bool:
+        """Make due jobs queued and fill the window; True when there are more of them."""
+        if not self._ledger.has_work(now):
+            return False
+        with self._ledger.transaction() as rows:
+            ripened = rows.ripen(now, RIPEN_AT_ONCE)
+            sleepers = self.engine.promote(rows)
+        _uwsgi.wake(sleepers)
+        return ripened == RIPEN_AT_ONCE
+
+    def _look_at_window(self, now: float) -> None:
+        """Compare one listing of the window with the rows that speak of it."""
+        rows = self._ledger.in_window()
+        files = self._spool.window()
+        strays = [
+            file for file in files if file.job_id not in rows and now - file.promoted_at > TRUST
+        ]
+        for file in strays:
+            with self._ledger.transaction() as writer:
+                writer.enter_window(file.job_id, file.name)
+        seen = {file.job_id for file in files}
+        for row in rows.values():
+            if row.id not in seen and now - max(row.due_at, row.started_at or 0) > TRUST:
+                self.engine.find_again(row.id)
+        ready = {row.id for row in rows.values() if row.state == QUEUED}
+        stale = [
+            file
+            for file in files
+            if file.job_id in ready and file.mtime <= now and now - file.promoted_at > TICK / 2
+        ]
+        if strays or stale:
+            # A ready file that nobody took: its wake-up came at the wrong moment.
+            with self._ledger.transaction() as writer:
+                sleepers = self.engine.sleepers(writer, unknown=len(strays))
+            _uwsgi.wake(sleepers)
+
+    def _record_done(self) -> None:
+        """Write the rows of jobs that ended while the ledger could not be written."""
+        for name in list(self._spool.names(DONE)):
+            if not name.endswith(OUTCOME):
+                continue
+            job_id = name.removesuffix(OUTCOME)
+            kept = msgspec.json.decode(self._spool.outcome(job_id), type=Unrecorded)
+            if self._spool.has(DONE, job_id):
+                self.engine.record_late(job_id, kept)
+            else:
+                self._spool.clear_done(job_id, None)
+
+    def _continue_survey(self) -> bool:
+        """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when not finished.
+
+        It is done once for each ledger file that this process meets: at its start, and again when
+        somebody has deleted the ledger.
+        """
+        identity = self._ledger.identity()
+        if identity != self._surveyed:
+            self._surveyed = identity
+            self._survey = self._adopt_all()
+        for _ in self._survey:
+            return True
+        return False
+
+    def _adopt_all(self) -> Iterator[None]:
+        for name in list(self._spool.names(WRITING)):
+            if self._spool.age(WRITING, name, time.time()) > ABANDONED:
+                self._spool.sweep(name)
+        adopted = 0
+        for place in (WAITING, DEAD):
+            for number, name in enumerate(self._spool.names(place)):
+                if self._ledger.state(name) is None:
+                    adopted += self.engine.adopt(place, name)
+                if number % ADOPT_AT_ONCE == ADOPT_AT_ONCE - 1:
+                    yield
+        if adopted:
+            announce(housekeeping_done, self.app, what="made rows again from files", count=adopted)
+
+    @staticmethod
+    def _hush(bell: int) -> None:
+        try:
+            while os.read(bell, 65_536):
+                continue
+        except BlockingIOError:
+            return
+
+
+keepers: list[Housekeeper] = []
+"""The housekeepers of this process's apps, one a spool; filled when an app is set up."""
+
+
+def run() -> None:
+    """Keep house for all apps of this process; for ``mule = flask_spooler.housekeeper:run``."""
+    for keeper in keepers[1:]:
+        threading.Thread(target=keeper.run, name="housekeeper", daemon=True).start()
+    if keepers:
+        keepers[0].run()
+    what = "the mule knows no app: with lazy-apps, name a module that imports yours"
+    announce(spool_trouble, None, what=what, error="no job that waits for its time will start")
+    while True:
+        time.sleep(3600)
