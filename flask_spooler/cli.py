@@ -1,0 +1,214 @@
+"""``flask spooler …``: look at jobs and act on them, from any shell.
+
+Owns the command line. Flask finds the group through the ``flask.commands`` entry point. Each
+command prints a table for people, in colour only on a terminal, and JSON for machines with
+``--json``. The exit status is 0, 1 when what was asked could not be done, 2 for a wrong call.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from .errors import NotInitialised, OptionError, SpoolerError
+from .extension import EXTENSION, AppState
+from .job import STATES
+from .record import Record
+from .schedule import parse_at, parse_seconds
+from .tables import job_page, job_table, stats_page
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Refused(click.ClickException):
+    """A library error as a line on stderr and exit status 1."""
+
+    exit_code = 1
+
+
+def _command(function: F) -> F:
+    """Run a command in the app context, with the library's errors as one line."""
+
+    @with_appcontext
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except OptionError as error:
+            raise click.UsageError(str(error)) from None
+        except SpoolerError as error:
+            raise Refused(str(error)) from None
+
+    return run  # type: ignore[return-value]
+
+
+def _state() -> AppState:
+    state: AppState | None = current_app.extensions.get(EXTENSION)
+    if state is None:
+        raise NotInitialised
+    return state
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+@click.group("spooler")
+def spooler_cli() -> None:
+    """Background jobs on uWSGI's spooler: look at them and act on them."""
+
+
+@spooler_cli.command()
+@click.argument("task")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]…")
+@click.option("--at", help="Not before this time: unix seconds or ISO 8601 with a zone.")
+@click.option("--delay", help="Not before this many seconds from now.")
+@click.option("--queue", help="The queue, instead of the task's own.")
+@click.option("--priority", type=int, help="-100 to 100; higher starts first in its queue.")
+@as_json
+@_command
+def enqueue(
+    task: str,
+    arguments: tuple[str, ...],
+    at: str | None,
+    delay: str | None,
+    queue: str | None,
+    priority: int | None,
+    as_json: bool,
+) -> None:
+    """Enqueue TASK with arguments.
+
+    Values are read as JSON where that fits the task's annotation, else as text:
+    flask spooler enqueue tasks.spool_task duration=5
+    """
+    found = _state().spooler.find_task(task)
+    kwargs = {}
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise click.UsageError(f"expected KEY=VALUE, got: {argument!r}")
+        kwargs[name] = found.arguments.from_text(name, text)
+    options: dict[str, Any] = {"queue": queue, "priority": priority}
+    if at is not None:
+        options["at"] = parse_at(at)
+    if delay is not None:
+        options["delay"] = parse_seconds("--delay", delay)
+    given = {name: value for name, value in options.items() if value is not None}
+    job = found.using(**given).enqueue(**kwargs)
+    _print({"id": job.id, "state": job.state} if as_json else job.id)
+
+
+@spooler_cli.command("list")
+@click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@click.option("--queue", help="Only jobs of this queue.")
+@click.option("--task", help="Only jobs of this task.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@as_json
+@_command
+def list_jobs(
+    state: str | None, queue: str | None, task: str | None, limit: int, as_json: bool
+) -> None:
+    """List jobs, the newest first."""
+    found = _state().engine.ledger.list(state=state, queue=queue, task=task, limit=limit)
+    if as_json:
+        _print([record.as_dict([]) for record in found])
+        return
+    _print(job_table(found, time.time()))
+    if len(found) == limit:
+        click.echo(f"Only the newest {limit} are shown: ask for more with --limit.", err=True)
+
+
+@spooler_cli.command()
+@click.argument("job_id", metavar="ID")
+@as_json
+@_command
+def show(job_id: str, as_json: bool) -> None:
+    """Show one job: its state, its attempts, and why it failed."""
+    job = _state().spooler.get(job_id).as_dict()
+    _print(job if as_json else job_page(job, time.time()))
+
+
+@spooler_cli.command()
+@as_json
+@_command
+def stats(as_json: bool) -> None:
+    """Count the jobs of each queue by state, and the files of each place."""
+    engine = _state().engine
+    oldest = engine.ledger.oldest_queued()
+    found = {
+        "queues": engine.ledger.counts(),
+        "oldest_queued_seconds": None if oldest is None else max(0.0, time.time() - oldest),
+        "files": engine.spool.counts(),
+    }
+    _print(found if as_json else stats_page(found))
+
+
+@spooler_cli.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
+@as_json
+@_command
+def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel jobs for good; a running one is stopped."""
+    _each(job_ids, _state().engine.cancel, as_json)
+
+
+@spooler_cli.command()
+@click.argument("job_ids", nargs=-1, metavar="[ID]…")
+@click.option("--state", type=click.Choice(["dead", "cancelled", "expired"]), help="All of these.")
+@as_json
+@_command
+def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
+    """Run dead, cancelled or expired jobs again; their limits start anew."""
+    if bool(job_ids) == bool(state):
+        raise click.UsageError("expected either IDs or --state")
+    engine = _state().engine
+    if state:
+        job_ids = tuple(record.id for record in _all(state))
+
+    def again(job_id: str) -> str:
+        engine.revive(job_id)
+        return "queued"
+
+    _each(job_ids, again, as_json)
+
+
+def _all(state: str) -> list[Record]:
+    found: list[Record] = []
+    before = None
+    while page := _state().engine.ledger.list(state=state, before=before, limit=1000):
+        found += page
+        before = page[-1].id
+    return found
+
+
+def _each(job_ids: tuple[str, ...], act: Callable[[str], str], as_json: bool) -> None:
+    """Act on each job, report each, and exit with 1 when any of them was refused."""
+    done: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for job_id in job_ids:
+        try:
+            done[job_id] = act(job_id)
+        except SpoolerError as error:
+            refused[job_id] = str(error)
+    if as_json:
+        _print({"done": done, "refused": refused})
+    else:
+        for job_id, state in done.items():
+            click.echo(f"{job_id}  {state}")
+        for message in refused.values():
+            click.echo(f"Error: {message}", err=True)
+    if refused:
+        raise SystemExit(1)
+
+
+def _print(shown: Any) -> None:
+    if isinstance(shown, (dict, list)):
+        click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    else:
+        click.echo(shown)

@@ -1,0 +1,199 @@
+"""The configuration: read and checked once, in `init_app`, and frozen after that.
+
+Owns the `SPOOLER_*` keys, where their values come from and what they may be. A key stands in
+``app.config``, or in the environment as ``FLASK_SPOOLER_…``; five of them have a short name in the
+environment too, which ``uwsgi.ini`` shares. A key that does not exist or a value that cannot be
+stops the start with one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from .errors import ConfigError, UnknownConfigKey
+
+PREFIX: Final = "SPOOLER_"
+LONG: Final = "FLASK_SPOOLER_"
+SHORT: Final = ("SPOOLER_DIRECTORY", "SPOOLER_PROCESSES", "SPOOLER_KEY")
+DURABILITIES: Final = ("power", "process")
+FOREIGN: Final = ("uwsgidecorators", "uwsgi_tasks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of one app's spool; lengths of time in seconds."""
+
+    directory: Path
+    key: bytes | None = None
+    durability: str = "power"
+    processes: int = 10
+    queues: tuple[str, ...] = ()
+    max_attempts: int = 5
+    max_crashes: int = 3
+    grace: float = 30.0
+    retention: float = 7 * 86_400.0
+    max_payload: int = 16 * 2**20
+    foreign_packets: frozenset[str] = frozenset()
+    eager: bool = False
+    dashboard_token: str | None = None
+    dashboard_read_token: str | None = None
+    dashboard_prefix: str = "/spooler"
+    dashboard_access: Callable[[Any], str | None] | None = None
+
+
+def read_config(
+    values: Mapping[str, Any], environment: Mapping[str, str], root: str | os.PathLike[str]
+) -> Config:
+    """Return the configuration in ``app.config`` and the environment.
+
+    `root` is what a relative `SPOOLER_DIRECTORY` is relative to. Raises `ConfigError`, and
+    `UnknownConfigKey` for a key that does not exist.
+    """
+    found = {key: value for key, value in values.items() if key.startswith(PREFIX)}
+    found = from_environment(environment) | found
+    for key in found:
+        if key not in CHECKS:
+            raise UnknownConfigKey(key, list(CHECKS))
+    checked = {
+        key.removeprefix(PREFIX).lower(): CHECKS[key](key, value)
+        for key, value in found.items()
+        if value is not None
+    }
+    directory = Path(root) / checked.pop("directory", "my_spools")
+    return Config(directory=directory, **checked)
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the `SPOOLER_*` keys that the environment sets.
+
+    ``FLASK_SPOOLER_X`` sets `SPOOLER_X`, its value read as JSON where it is JSON, as Flask does.
+    The short forms count where the long one is not set; two different values are an error.
+    """
+    found = {
+        name.removeprefix("FLASK_"): _loads(name, text)
+        for name, text in environment.items()
+        if name.startswith(LONG)
+    }
+    for key in SHORT:
+        text = environment.get(key)
+        if text is None:
+            continue
+        if environment.get(f"FLASK_{key}", text) != text:
+            both = f"{text!r} in {key} and {environment[f'FLASK_{key}']!r} in FLASK_{key}"
+            raise ConfigError(key, f"the same in {key} and FLASK_{key}", both)
+        found.setdefault(key, _loads(key, text))
+    return found
+
+
+def _loads(name: str, text: str) -> Any:
+    # A key or a token may look like a number and is text all the same.
+    if name.endswith(("_KEY", "_TOKEN", "_DIRECTORY")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(key, "a string that is not empty", value)
+    return value
+
+
+def _directory(key: str, value: Any) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ConfigError(key, "the path of a directory", value)
+    return Path(value)
+
+
+def _secret(key: str, value: Any) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    if not isinstance(data, bytes) or len(data) < 16:
+        # The value itself is a secret and stays out of the message.
+        shown = f"{len(data)} bytes" if isinstance(data, bytes) else type(value).__name__
+        raise ConfigError(key, "a string or bytes of at least 16 bytes", shown)
+    return data
+
+
+def _one_of(*allowed: str) -> Callable[[str, Any], str]:
+    def check(key: str, value: Any) -> str:
+        if value not in allowed:
+            raise ConfigError(key, " or ".join(repr(each) for each in allowed), value)
+        return str(value)
+
+    return check
+
+
+def _positive(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(key, "a positive integer", value)
+    return value
+
+
+def _seconds(key: str, value: Any) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if (
+        not isinstance(seconds, (int, float))
+        or isinstance(seconds, bool)
+        or not 0 <= seconds < 1e10
+    ):
+        raise ConfigError(key, "a number of seconds from 0 or a timedelta", value)
+    return float(seconds)
+
+
+def _boolean(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(key, "true or false", value)
+    return value
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(key, "a list of queue names", value)
+    return tuple(value)
+
+
+def _libraries(key: str, value: Any) -> frozenset[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple, set, frozenset)) or not set(names) <= set(FOREIGN):
+        raise ConfigError(key, f"a list of {' and '.join(map(repr, FOREIGN))}", value)
+    return frozenset(names)
+
+
+def _prefix(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or value == "/":
+        raise ConfigError(key, "a path like '/spooler'", value)
+    return value.rstrip("/")
+
+
+def _callback(key: str, value: Any) -> Any:
+    if not callable(value):
+        raise ConfigError(key, "a callable from the request to None, 'view' or 'operate'", value)
+    return value
+
+
+CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "SPOOLER_DIRECTORY": _directory,
+    "SPOOLER_KEY": _secret,
+    "SPOOLER_DURABILITY": _one_of(*DURABILITIES),
+    "SPOOLER_PROCESSES": _positive,
+    "SPOOLER_QUEUES": _names,
+    "SPOOLER_MAX_ATTEMPTS": _positive,
+    "SPOOLER_MAX_CRASHES": _positive,
+    "SPOOLER_GRACE": _seconds,
+    "SPOOLER_RETENTION": _seconds,
+    "SPOOLER_MAX_PAYLOAD": _positive,
+    "SPOOLER_FOREIGN_PACKETS": _libraries,
+    "SPOOLER_EAGER": _boolean,
+    "SPOOLER_DASHBOARD_TOKEN": _text,
+    "SPOOLER_DASHBOARD_READ_TOKEN": _text,
+    "SPOOLER_DASHBOARD_PREFIX": _prefix,
+    "SPOOLER_DASHBOARD_ACCESS": _callback,
+}

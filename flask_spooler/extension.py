@@ -1,0 +1,184 @@
+"""`Spooler`, the Flask extension: wires tasks, spool, ledger and worker to an app.
+
+Owns `init_app`, where the configuration is read and checked once, and the state it leaves in
+``app.extensions["spooler"]``. Importing it, enqueueing and the command line work in any process;
+inside uWSGI it also becomes the process's spooler callable.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, overload
+
+from flask import Flask, current_app, has_app_context
+
+from . import _uwsgi
+from .config import Config, read_config
+from .dispatch import Desk, Handler, open_desk
+from .engine import SpoolEngine
+from .errors import ConfigError, DuplicateTask, JobNotFound, NotInitialised, UnknownTask
+from .handle import JobHandle
+from .housekeeper import Housekeeper, keepers
+from .job import Job
+from .options import Options
+from .signals import announce, job_enqueued
+from .spool import Spool
+from .task import Task
+from .worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXTENSION = "spooler"
+
+
+@dataclass(frozen=True)
+class AppState:
+    """What one app has of the extension."""
+
+    spooler: Spooler
+    config: Config
+    engine: SpoolEngine
+    desk: Desk
+
+
+class Spooler:
+    """Durable background jobs on uWSGI's own spooler.
+
+    Make one at the top of a module, decorate functions with `task`, and call `init_app` where the
+    app is made. Several apps in one process are fine: outside an app context a job goes to the
+    only app there is, and with several the context decides.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self._apps: list[Flask] = []
+        self._bare: Handler | None = None
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Read the `SPOOLER_*` configuration, and be there for this app.
+
+        Raises `ConfigError` for wrong values, for keys that do not exist, and inside uWSGI for a
+        directory that no spooler of the server scans.
+        """
+        config = read_config(app.config, os.environ, _project_root(app))
+        spool = Spool(config.directory, sync=config.durability == "power")
+        engine = SpoolEngine(spool, key=config.key, max_payload=config.max_payload)
+        worker = Worker(app, engine, self.tasks, max_crashes=config.max_crashes, grace=config.grace)
+        desk = Desk(worker, config.foreign_packets)
+        desk.bare = self._bare
+        app.extensions[EXTENSION] = AppState(self, config, engine, desk)
+        self._apps.append(app)
+        if _uwsgi.inside():
+            self._serve(app, config, engine, desk)
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self, /, *, name: str | None = None, **options: Any
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
+        """Make a function a task, as ``@spooler.task`` or with options, see `Options`.
+
+        Raises `DuplicateTask` when its name is taken, and `OptionError`.
+        """
+        checked = Options().but(**options)
+
+        def decorate(function: Callable[P, R]) -> Task[P, R]:
+            stored = name or f"{function.__module__}.{function.__qualname__}"
+            if stored in self.tasks:
+                raise DuplicateTask(stored)
+            task = Task(self, function, stored, checked)
+            self.tasks[stored] = task
+            return task
+
+        return decorate if function is None else decorate(function)
+
+    def bare(self, function: Handler) -> Handler:
+        """Let `function` run unsigned packets that ``uwsgi.spool`` made and no library marks.
+
+        Whoever reaches a uwsgi socket of the server can make such packets too.
+        """
+        self._bare = function
+        for app in self._apps:
+            app.extensions[EXTENSION].desk.bare = function
+        return function
+
+    def get(self, job_id: str) -> JobHandle:
+        """Return the handle of a job; raise `JobNotFound` when none has this id."""
+        engine = self.engine
+        if engine.ledger.state(job_id) is None:
+            raise JobNotFound(job_id)
+        return JobHandle(engine, job_id)
+
+    def find_task(self, name: str) -> Task[..., Any]:
+        """Return the task of this stored name; raise `UnknownTask`."""
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise UnknownTask(name, list(self.tasks)) from None
+
+    @property
+    def engine(self) -> SpoolEngine:
+        """The engine of the current app, or of the only one."""
+        return self._state.engine
+
+    @property
+    def max_attempts(self) -> int:
+        """The `SPOOLER_MAX_ATTEMPTS` of the current app."""
+        return self._state.config.max_attempts
+
+    def enqueued(self, job: Job, job_id: str) -> None:
+        """Announce that a job was enqueued; called by tasks."""
+        announce(job_enqueued, self._app, job_id=job_id, task=job.task)
+
+    @property
+    def _app(self) -> Flask:
+        if has_app_context():
+            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+            if app in self._apps:
+                return app
+        if len(self._apps) != 1:
+            raise NotInitialised
+        return self._apps[0]
+
+    @property
+    def _state(self) -> AppState:
+        state: AppState = self._app.extensions[EXTENSION]
+        return state
+
+    @staticmethod
+    def _serve(app: Flask, config: Config, engine: SpoolEngine, desk: Desk) -> None:
+        """Take part in the server that has loaded the app."""
+        scanned = [Path(path).resolve() for path in _uwsgi.spooler_directories()]
+        if scanned and config.directory.resolve() not in scanned:
+            directories = ", ".join(str(path) for path in scanned)
+            expected = f"a directory that this server's spoolers scan ({directories})"
+            raise ConfigError("SPOOLER_DIRECTORY", expected, str(config.directory.resolve()))
+        engine.prepare()
+        open_desk(desk)
+        keepers.append(Housekeeper(app, engine))
+
+
+def _project_root(app: Flask) -> Path:
+    """Return what a relative directory is relative to: beside the app's module or package.
+
+    Never the working directory: the command line must find the same spool from anywhere.
+    """
+    root = Path(app.root_path)
+    return root.parent if (root / "__init__.py").exists() else root

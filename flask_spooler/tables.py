@@ -1,0 +1,175 @@
+"""Jobs as text for people: the tables that the command line prints.
+
+Owns how times, lengths and states read. Pure: gets values, returns text; rich lays it out and
+leaves colours out where the output is no terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .record import Record
+
+COLOURS: Final = {
+    "scheduled": "cyan",
+    "queued": "blue",
+    "running": "yellow",
+    "retrying": "magenta",
+    "succeeded": "green",
+    "dead": "red",
+    "cancelled": "dim",
+    "expired": "dim",
+}
+
+
+def job_table(records: list[Record], now: float) -> str:
+    """Return a table of jobs, one line each."""
+    if not records:
+        return "No jobs fit."
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("ID", no_wrap=True)
+    for name in ("STATE", "TASK", "QUEUE", "TRY", "ENQUEUED", "DUE", "ERROR"):
+        table.add_column(name, no_wrap=name != "ERROR", overflow="ellipsis")
+    for record in records:
+        waits = record.state in ("scheduled", "retrying")
+        table.add_row(
+            record.id,
+            Text(record.state, style=COLOURS.get(record.state, "")),
+            record.task,
+            record.queue,
+            f"{record.attempt}/{record.max_attempts}",
+            ago(record.enqueued_at, now),
+            ago(record.due_at, now) if waits else "",
+            _one_line(record.error_type, record.error_message),
+        )
+    return _rendered(table)
+
+
+def job_page(job: dict[str, Any], now: float) -> str:
+    """Return everything of one job."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    facts.add_row("Job", job["id"])
+    facts.add_row("Task", Text(job["task"]))
+    facts.add_row("State", Text(job["state"], style=COLOURS.get(job["state"], "")))
+    facts.add_row("Queue", Text(f"{job['queue']}, priority {job['priority']}"))
+    facts.add_row("Attempt", f"{job['attempt']} of {job['max_attempts']}")
+    facts.add_row("Arguments", Text(_arguments(job)))
+    for name in ("enqueued_at", "due_at", "expires_at", "started_at", "finished_at"):
+        if job[name] is not None:
+            label = name.removesuffix("_at").capitalize()
+            facts.add_row(label, f"{clock(job[name])} ({ago(job[name], now)})")
+    if job["progress"]:
+        facts.add_row("Progress", Text(_progress(job["progress"])))
+    if job["state"] == "succeeded":
+        facts.add_row("Result", Text(json.dumps(job["result"], ensure_ascii=False)))
+    parts: list[RenderableType] = [facts]
+    if job["attempts"]:
+        parts += [Text(), _attempts(job["attempts"])]
+    if job["error"]:
+        parts += [Text(), Text(f"{job['error']['type']}: {job['error']['message']}", style="red")]
+        if job["error"]["traceback"]:
+            parts.append(Text(job["error"]["traceback"].rstrip()))
+    return _rendered(Group(*parts))
+
+
+def stats_page(stats: dict[str, Any]) -> str:
+    """Return the counts by queue and state, and the files by place."""
+    if not stats["queues"]:
+        return "No jobs yet."
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    states = list(next(iter(stats["queues"].values())))
+    table.add_column("QUEUE")
+    for state in states:
+        table.add_column(state.upper(), justify="right")
+    for queue, counts in sorted(stats["queues"].items()):
+        table.add_row(Text(queue), *(f"{counts[state]:,}" for state in states))
+    files = ", ".join(f"{place} {number:,}" for place, number in stats["files"].items() if number)
+    oldest = stats["oldest_queued_seconds"]
+    waits = "nothing waits" if oldest is None else f"the oldest waits {duration(oldest)}"
+    return _rendered(Group(table, Text(), Text(f"Files: {files or 'none'}; {waits}.")))
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its two largest units.
+
+    >>> duration(0.25), duration(61), duration(90000)
+    ('250 ms', '1 min 1 s', '1 d 1 h')
+    """
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        number, seconds = divmod(int(seconds), size)
+        if number:
+            parts.append(f"{number} {unit}")
+    return " ".join(parts[:2])
+
+
+def ago(when: float, now: float) -> str:
+    """Return a time as seen from now.
+
+    >>> ago(100.0, 160.0), ago(160.0, 100.0)
+    ('1 min ago', 'in 1 min')
+    """
+    return f"{duration(now - when)} ago" if when <= now else f"in {duration(when - now)}"
+
+
+def clock(when: float) -> str:
+    """Return a time of day in UTC."""
+    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("TRY", "OUTCOME", "STARTED", "TOOK", "ERROR"):
+        table.add_column(name, no_wrap=name != "ERROR")
+    for attempt in attempts:
+        error = attempt["error"] or {}
+        table.add_row(
+            str(attempt["number"]),
+            attempt["outcome"],
+            clock(attempt["started_at"]),
+            duration(attempt["finished_at"] - attempt["started_at"]),
+            _one_line(error.get("type"), error.get("message")),
+        )
+    return table
+
+
+def _arguments(job: dict[str, Any]) -> str:
+    if job["kwargs"] is None:
+        return f"{job['kwargs_size']:,} bytes, kept in the job file only"
+    return ", ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in job["kwargs"].items()
+    )
+
+
+def _progress(progress: dict[str, Any]) -> str:
+    total = "" if progress["total"] is None else f" of {progress['total']}"
+    note = "" if progress["note"] is None else f", {progress['note']}"
+    return f"{progress['done']}{total}{note}"
+
+
+def _one_line(kind: str | None, message: str | None) -> Text:
+    first = (message or "").strip().partition("\n")[0]
+    return Text(f"{kind}: {first}" if kind else "", style="red")
+
+
+def _rendered(shown: RenderableType) -> str:
+    """Lay out for the terminal's width; wide where the output goes to a file or a pipe."""
+    console = Console()
+    width = shutil.get_terminal_size().columns if console.is_terminal else 200
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(shown)
+    return capture.get().rstrip("\n")
