@@ -1,0 +1,211 @@
+"""A real uWSGI server for a test: its own port, its own spool, ended by its own process id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flask import Flask
+
+from flask_spooler import JobHandle, Spooler
+from flask_spooler.extension import AppState
+
+ROOT = Path(__file__).resolve().parents[2]
+UWSGI = Path(sys.executable).with_name("uwsgi")
+
+T = TypeVar("T")
+
+
+def wait_until(true: Callable[[], T], timeout: float = 10.0, every: float = 0.01) -> T:
+    """Return the first true value of `true`, or fail after `timeout` seconds."""
+    give_up = time.monotonic() + timeout
+    while not (value := true()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not true within {timeout} s: {value!r}")
+        time.sleep(every)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Answer:
+    """What the server answered to one request."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+@dataclass
+class Server:
+    """One uWSGI server, which may be started and stopped several times on the same spool."""
+
+    directory: Path
+    log_file: Path
+    processes: int = 2
+    environment: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment under which the server, or a command line beside it, runs."""
+        return {
+            **os.environ,
+            "PATH": f"{UWSGI.parent}:{os.environ['PATH']}",
+            "PORT": str(self.port),
+            "SPOOLER_DIRECTORY": str(self.directory),
+            "SPOOLER_PROCESSES": str(self.processes),
+            "PYTHONUNBUFFERED": "1",
+            **self.environment,
+        }
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    str(UWSGI),
+                    "--ini",
+                    "uwsgi.ini",
+                    "--pythonpath",
+                    str(Path(__file__).parent),
+                    "--spooler-import",
+                    "jobs",
+                    *self.options,
+                ],
+                cwd=ROOT,
+                env=self.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers, timeout=20)
+
+    def answers(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the server ended at its start:\n{self.log}")
+        try:
+            return self.get("/jobs/nobody").status == 404
+        except OSError:
+            return False
+
+    def send(self, number: int) -> None:
+        """Send a signal to the master."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> None:
+        """Signal the master and wait until it is gone."""
+        assert self.process is not None
+        self.send(number)
+        self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill everything of this server with SIGKILL, as a power cut would end it."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        wait_until(lambda: not self.living())
+
+    def living(self) -> list[int]:
+        """The processes of this server that still run, orphans included."""
+        assert self.process is not None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                    found.append(int(entry.name))
+        return found
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> Answer:
+        """Send one request; an error status is an answer like any other."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data=body, method=method
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return Answer(answer.status, dict(answer.headers), answer.read().decode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(error.code, dict(error.headers), error.read().decode())
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The job as the server shows it."""
+        answer = self.get(f"/jobs/{job_id}")
+        assert answer.status == 200, answer
+        shown: dict[str, Any] = answer.json
+        return shown
+
+    def flask(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a ``flask`` command beside the server."""
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "jobs:app", *words],
+            cwd=ROOT,
+            env={**self.variables, "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=check,
+        )
+
+    def pids(self, what: str) -> list[int]:
+        """The processes that uWSGI said it spawned, of one kind, the living ones."""
+        words = {"spooler": "spawned the uWSGI spooler", "worker": "spawned uWSGI worker",
+                 "mule": "spawned uWSGI mule"}[what]  # fmt: skip
+        living = set(self.living())
+        lines = [line for line in self.log.splitlines() if words in line]
+        numbers = [int(line.split("pid")[1].strip(" :")
+                       .split(",")[0].split(")")[0]) for line in lines]  # fmt: skip
+        return [number for number in dict.fromkeys(numbers) if number in living]
+
+
+@contextlib.contextmanager
+def client(spooler: Spooler, directory: Path, **config: Any) -> Iterator[AppState]:
+    """Let this process enqueue into a server's spool, as any other process could."""
+    app = Flask("client")
+    app.config.update(SPOOLER_DIRECTORY=directory, **config)
+    spooler.init_app(app)
+    with app.app_context():
+        state: AppState = app.extensions["spooler"]
+        yield state
+
+
+def ended(job: JobHandle, timeout: float = 20) -> dict[str, Any]:
+    """Wait for the end of a job and return it whole."""
+    job.wait(timeout)
+    return job.as_dict()
