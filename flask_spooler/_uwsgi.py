@@ -35,6 +35,12 @@ class Boot(NamedTuple):
     def __str__(self) -> str:
         return f"{self.master.pid}.{self.master.started}.{self.reloads}"
 
+    @classmethod
+    def parse(cls, text: str) -> Boot:
+        """Read what `str` wrote."""
+        pid, started, reloads = map(int, text.split("."))
+        return cls(Process(pid, started), reloads)
+
 
 @functools.cache
 def module() -> ModuleType | None:
@@ -106,24 +112,30 @@ def worker_id() -> int:
     return uwsgi.worker_id() if uwsgi is not None else 0
 
 
-def on_worker_start(function: Callable[[], None]) -> None:
-    """Call `function` in each web worker after it was forked."""
+def is_spooler() -> bool:
+    """Tell whether this process is one of uWSGI's spoolers."""
+    uwsgi = module()
+    return uwsgi is not None and bool(uwsgi.i_am_the_spooler())
+
+
+def on_fork(function: Callable[[], None]) -> None:
+    """Call `function` in each web worker, spooler and mule after it was forked."""
     import uwsgidecorators
 
-    uwsgidecorators.postfork(lambda: function() if worker_id() > 0 else None)
+    uwsgidecorators.postfork(function)
 
 
 def on_exit(function: Callable[[], None]) -> None:
-    """Call `function` when this process ends in an orderly way, after earlier ones of these."""
+    """Call `function` when this process ends in an orderly way, before earlier ones of these."""
     uwsgi = module()
     if uwsgi is None:
         return
     before = getattr(uwsgi, "atexit", None)
 
     def both() -> None:
+        function()
         if before is not None:
             before()
-        function()
 
     setattr(uwsgi, "atexit", both)  # noqa: B010 - the module declares no such name
 
@@ -138,11 +150,17 @@ def harakiri(seconds: int) -> None:
 def boot() -> Boot:
     """Return which life of which server this process belongs to.
 
-    Outside uWSGI every process is a boot of its own.
+    Outside uWSGI every process is a boot of its own. Asked for once before the master forks, so
+    that a process knows it even when its master is gone.
     """
     uwsgi = module()
     master = uwsgi.masterpid() if uwsgi is not None and uwsgi.masterpid() else os.getpid()
-    return Boot(process(master), int(os.environ.get("UWSGI_RELOADS", "0")))
+    return _boot(master, os.environ.get("UWSGI_RELOADS", "0"))
+
+
+@functools.cache
+def _boot(master: int, reloads: str) -> Boot:
+    return Boot(process(master), int(reloads))
 
 
 def process(pid: int) -> Process:
@@ -154,6 +172,16 @@ def process(pid: int) -> Process:
         return Process(pid, 0)
     # A zombie has ended: its locks and its memory are gone, only its exit status is left.
     return Process(pid, 0 if fields[0] in (b"Z", b"X") else int(fields[19]))
+
+
+def lives_on(text: str | None) -> bool:
+    """Tell whether the boot of this name still goes on; of our own master we know its reloads."""
+    if not text:
+        return False
+    here, there = boot(), Boot.parse(text)
+    if there.master == here.master:
+        return there == here
+    return is_alive(there.master)
 
 
 def is_alive(candidate: Process) -> bool:

@@ -9,7 +9,8 @@ decision     when
 ===========  =================================================================================
 PutAway      the job has ended already, its file was left behind by a crash
 Close        it was cancelled while it waited, or its `expires` has passed
-Wait         it is not due, its task is unknown to this code, or its queue is paused
+Wait         it is not due, its task is unknown to this code, its queue is paused,
+             or the server is draining
 Start        none of these
 ===========  =================================================================================
 """
@@ -64,8 +65,8 @@ class Wait:
 Decision = Start | PutAway | Close | Wait
 
 
-def admit(row: Row, job: Job, now: float, *, known: bool, paused: bool) -> Decision:
-    """Decide about a job that is not running."""
+def admit(row: Row, job: Job, now: float, *, known: bool, held: bool) -> Decision:
+    """Decide about a job that is not running; `held` when its queue is paused or all drain."""
     due = max(row.due_at, job.due_at)
     if row.state in FINAL:
         return PutAway(row.state)
@@ -78,21 +79,21 @@ def admit(row: Row, job: Job, now: float, *, known: bool, paused: bool) -> Decis
     if not known:
         why = f"no task is named {job.task!r} in this server's code"
         return Wait(now + PUT_OFF_UNKNOWN, ErrorInfo("UnknownTask", why))
-    if paused:
+    if held:
         return Wait(row.due_at)
     return Start(_lease(row.crashes + row.interruptions))
 
 
-def autopsy(row: Row, job: Job, boot: str, now: float) -> Outcome:
+def autopsy(row: Row, job: Job, now: float, *, server_lives: bool) -> Outcome:
     """Say how an attempt ended whose process is gone, or went on without writing it down.
 
-    The boot tells a crash from an interruption: a stop or reload of the server ends its boot, a
-    crash of one process does not.
+    What tells a crash from an interruption is whether the boot that it ran in goes on: a stop or
+    reload of the server ends its boot, a crash of one process does not.
     """
     ran = now - (row.started_at or now)
     if row.cancel_asked:
         return Cancelled()
-    if row.boot != boot:
+    if not server_lives:
         return Interrupted(_error("Interrupted", "the server was stopped or reloaded", row))
     if job.hard_timeout and ran >= job.hard_timeout:
         reason = f"its process was killed at the hard timeout of {job.hard_timeout:g} s"

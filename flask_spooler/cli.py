@@ -24,6 +24,9 @@ from .record import Record
 from .schedule import parse_at, parse_seconds
 from .tables import job_page, job_table, stats_page
 
+LOOK_EVERY = 0.05
+"""Seconds between two looks at what still runs."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -115,7 +118,7 @@ def list_jobs(
     state: str | None, queue: str | None, task: str | None, limit: int, as_json: bool
 ) -> None:
     """List jobs, the newest first."""
-    found = _state().engine.ledger.list(state=state, queue=queue, task=task, limit=limit)
+    found = _state().engine.ledger.find(state=state, queue=queue, task=task, limit=limit)
     if as_json:
         _print([record.as_dict([]) for record in found])
         return
@@ -178,10 +181,55 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
     _each(job_ids, again, as_json)
 
 
+@spooler_cli.command()
+@click.argument("queue", default="default")
+@_command
+def pause(queue: str) -> None:
+    """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
+    _state().engine.pause(queue)
+    click.echo(f"Queue {queue} is paused; go on with: flask spooler resume {queue}")
+
+
+@spooler_cli.command()
+@click.argument("queue", default="default")
+@_command
+def resume(queue: str) -> None:
+    """Start jobs of QUEUE again."""
+    _state().engine.pause(queue, False)
+    click.echo(f"Queue {queue} goes on.")
+
+
+@spooler_cli.command()
+@click.option("--timeout", default="", help="Seconds to wait and to drain; SPOOLER_GRACE.")
+@click.option("--cancel", "take_back", is_flag=True, help="Start jobs again.")
+@as_json
+@_command
+def drain(timeout: str, take_back: bool, as_json: bool) -> None:
+    """Start no more jobs and wait until none runs: then a reload interrupts nothing.
+
+    It ends with a reload, at the timeout, or with --cancel. The exit status is 1 when jobs still
+    run at the timeout.
+    """
+    state = _state()
+    if take_back:
+        state.engine.drain(0.0)
+        _print({"draining": False} if as_json else "Jobs are started again.")
+        return
+    seconds = parse_seconds("--timeout", timeout) if timeout else state.config.grace
+    until = time.time() + seconds
+    servers = state.engine.drain(until)
+    while (running := state.engine.running()) and time.time() < until:
+        time.sleep(LOOK_EVERY)
+    told = f"{servers} server(s) start no more jobs; {running} still run"
+    _print({"draining": True, "servers": servers, "running": running} if as_json else told)
+    if running:
+        raise SystemExit(1)
+
+
 def _all(state: str) -> list[Record]:
     found: list[Record] = []
     before = None
-    while page := _state().engine.ledger.list(state=state, before=before, limit=1000):
+    while page := _state().engine.ledger.find(state=state, before=before, limit=1000):
         found += page
         before = page[-1].id
     return found

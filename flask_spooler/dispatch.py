@@ -9,6 +9,7 @@ whoever reaches a uwsgi socket can spool a packet, so by default an unsigned one
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 from collections.abc import Callable
@@ -87,17 +88,19 @@ def open_desk(desk: Desk) -> None:
 
 def dispatch(packet: _uwsgi.Packet) -> int:
     """Answer uWSGI, whatever happens: one of two numbers, never an exception."""
-    desk = _desk_of(packet)
+    window = window_of(packet)
+    desk = _desk_of(window)
     try:
         return int(desk.handle(packet))
     except Exception:  # a fault of ours: the job is kept, loudly, and the pool goes on
-        log.exception("the spooler failed on %r, it is kept and tried again", window_of(packet))
-        desk.worker.engine.spool.lease(window_of(packet), time.time() + BROKEN)
+        log.exception("the spooler failed on %r, it is kept and tried again", window)
+        # Where even the lease fails the file is looked at again at the next scan.
+        with contextlib.suppress(OSError):
+            desk.worker.engine.spool.lease(window, time.time() + BROKEN)
         return int(SPOOL_RETRY)
 
 
-def _desk_of(packet: _uwsgi.Packet) -> Desk:
-    window = window_of(packet)
+def _desk_of(window: str) -> Desk:
     for desk in desks:
         if desk.worker.engine.spool.in_window(window):
             return desk

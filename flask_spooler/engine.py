@@ -138,6 +138,8 @@ class SpoolEngine:
     def _place_in_window(self, rows: Transaction, job: Job) -> str | None:
         if rows.ready() >= self.window_size or rows.has_waiting() or rows.paused(job.queue):
             return None
+        if rows.is_draining(str(_uwsgi.boot()), time.time()):
+            return None
         return self.spool.window_name(job.id)
 
     @property
@@ -152,6 +154,8 @@ class SpoolEngine:
         the window, which `start` accepts.
         """
         promoted = False
+        if rows.is_draining(str(_uwsgi.boot()), time.time()):
+            return []
         for job_id in rows.next_jobs(self.window_size - rows.ready()):
             window = self._enter_window(job_id)
             if window is not None:
@@ -182,6 +186,45 @@ class SpoolEngine:
         busy = set(rows.busy())
         idle = [pid for pid in _uwsgi.spooler_pids() if pid not in busy]
         return idle[: rows.ready() + unknown] if idle else []
+
+    def drain(self, until: float) -> int:
+        """Let the servers on this spool start no jobs until a time; how many servers that are.
+
+        It belongs to their present boot, so a reload ends it too. A time in the past takes it
+        back.
+        """
+        alive = [boot for boot in self.ledger.servers() if _uwsgi.lives_on(boot)]
+        with self.ledger.transaction() as rows:
+            for boot in alive:
+                rows.drain(boot, until)
+        if until <= time.time():
+            self.ring()
+        return len(alive)
+
+    def pause(self, queue: str, paused: bool = True) -> None:
+        """Start no more jobs of a queue, or go on; kept across restarts."""
+        with self.ledger.transaction() as rows:
+            rows.pause(queue, paused)
+        if not paused:
+            self.ring()
+
+    def running(self) -> int:
+        """Return how many jobs run now, on all servers of this spool."""
+        return sum(
+            row.state == RUNNING and _uwsgi.is_alive(row.process)
+            for row in self.ledger.in_window().values()
+        )
+
+    def runs_here(self, boot: str) -> bool:
+        """Tell whether a process of this boot still runs a job."""
+        return any(
+            row.state == RUNNING and row.boot == boot and _uwsgi.is_alive(row.process)
+            for row in self.ledger.in_window().values()
+        )
+
+    def is_draining(self, boot: str) -> bool:
+        """Tell whether this boot starts no jobs for now."""
+        return self.ledger.is_draining(boot, time.time())
 
     def ring(self) -> None:
         """Wake the housekeeper from any process. Nobody home is no error: it looks by itself."""

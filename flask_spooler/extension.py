@@ -23,6 +23,7 @@ from .errors import ConfigError, DuplicateTask, JobNotFound, NotInitialised, Unk
 from .handle import JobHandle
 from .housekeeper import Housekeeper, keepers
 from .job import Job
+from .lifecycle import take_part
 from .options import Options
 from .signals import announce, job_enqueued
 from .spool import Spool
@@ -171,8 +172,9 @@ class Spooler:
             expected = f"a directory that this server's spoolers scan ({directories})"
             raise ConfigError("SPOOLER_DIRECTORY", expected, str(config.directory.resolve()))
         engine.prepare()
+        take_part(engine, config.grace)
         open_desk(desk)
-        keepers.append(Housekeeper(app, engine))
+        keepers.append(Housekeeper(app, engine, config.grace))
 
 
 def _project_root(app: Flask) -> Path:

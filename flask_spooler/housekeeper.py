@@ -26,6 +26,7 @@ from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import LedgerError
 from .job import QUEUED
+from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
 from .spool import DEAD, DONE, OUTCOME, WAITING, WRITING
@@ -49,9 +50,10 @@ TRUST: Final = 2.0
 class Housekeeper:
     """Keeps one spool in order."""
 
-    def __init__(self, app: Any, engine: SpoolEngine) -> None:
+    def __init__(self, app: Any, engine: SpoolEngine, grace: float) -> None:
         self.app = app
         self.engine = engine
+        self.grace = grace
         self._spool = engine.spool
         self._ledger = engine.ledger
         self._tick_at = 0.0
@@ -61,6 +63,7 @@ class Housekeeper:
     def run(self) -> None:
         """Wait for the lock of the one housekeeper, then keep house until the process ends."""
         self.engine.prepare()
+        self._register(time.time())
         with open(self._spool.housekeeper_lock, "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Opened for writing too, so that it never reports an end of file.
@@ -68,6 +71,22 @@ class Housekeeper:
             while True:
                 select.select([bell], [], [], self.round(time.time()))
                 self._hush(bell)
+
+    def _register(self, now: float) -> None:
+        """Note that this server serves the spool, and forget those that are gone."""
+        boot = _uwsgi.boot()
+        try:
+            servers = self._ledger.servers()
+            with self._ledger.transaction() as rows:
+                rows.register(str(boot), now)
+                for other in servers:
+                    master = _uwsgi.Boot.parse(other).master
+                    if other != str(boot) and (
+                        master == boot.master or not _uwsgi.is_alive(master)
+                    ):
+                        rows.unregister(other)
+        except LedgerError as error:
+            announce(spool_trouble, self.app, what="the server is not registered", error=error)
 
     def round(self, now: float) -> float:
         """Do what is to be done at `now`; return the seconds until there may be more."""
@@ -144,6 +163,7 @@ class Housekeeper:
         identity = self._ledger.identity()
         if identity != self._surveyed:
             self._surveyed = identity
+            self._register(time.time())
             self._survey = self._adopt_all()
         for _ in self._survey:
             return True
@@ -178,6 +198,8 @@ keepers: list[Housekeeper] = []
 
 def run() -> None:
     """Keep house for all apps of this process; for ``mule = flask_spooler.housekeeper:run``."""
+    for keeper in keepers:
+        drain_at_end(keeper.engine, keeper.grace)
     for keeper in keepers[1:]:
         threading.Thread(target=keeper.run, name="housekeeper", daemon=True).start()
     if keepers:

@@ -296,6 +296,37 @@ class Transaction:
         found = self._run("SELECT pid FROM jobs WHERE window IS NOT NULL AND state = 'running'")
         return [pid for (pid,) in found]
 
+    def drain(self, boot: str, until: float) -> None:
+        """Let a boot start no jobs until a time; a time in the past takes it back."""
+        self._run("UPDATE servers SET draining_until = ? WHERE boot = ?", (until, boot))
+
+    def register(self, boot: str, now: float) -> None:
+        """Note that a server serves this spool."""
+        self._run("INSERT OR IGNORE INTO servers (boot, since) VALUES (?, ?)", (boot, now))
+
+    def unregister(self, boot: str) -> None:
+        """Forget a server that is gone."""
+        self._run("DELETE FROM servers WHERE boot = ?", (boot,))
+
+    def is_draining(self, boot: str, now: float) -> bool:
+        """Tell whether this boot starts no jobs for now."""
+        found = self._run(
+            "SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?", (boot, now)
+        )
+        return found.get is not None
+
+    def note_stop(self, job_id: str) -> None:
+        """Note that the process that runs a job was told to end: its death is no crash."""
+        self._run("UPDATE jobs SET boot = '' WHERE id = ? AND state = 'running'", (job_id,))
+
+    def pause(self, queue: str, paused: bool) -> None:
+        """Pause a queue, or let it go on."""
+        self._run(
+            "INSERT INTO queues (name, paused) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET paused = excluded.paused",
+            (queue, int(paused)),
+        )
+
     def paused(self, queue: str) -> bool:
         """Tell whether a queue is paused."""
         found = self._run("SELECT paused FROM queues WHERE name = ?", (queue,))
@@ -358,7 +389,7 @@ class Ledger:
             found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
             return found.get  # type: ignore[no-any-return]
 
-    def list(
+    def find(
         self,
         *,
         state: str | None = None,
@@ -412,6 +443,19 @@ class Ledger:
                     (now,),
                 ).get
             )
+
+    def is_draining(self, boot: str, now: float) -> bool:
+        """Tell whether a boot starts no jobs for now; reads only."""
+        with self._reading() as run:
+            return run(  # type: ignore[no-any-return]
+                "SELECT EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)",
+                (boot, now),
+            ).get
+
+    def servers(self) -> list[str]:
+        """Return the boots that serve this spool, some of which may be gone."""
+        with self._reading() as run:
+            return [boot for (boot,) in run("SELECT boot FROM servers ORDER BY since")]
 
     def identity(self) -> tuple[int, int]:
         """Return device and inode of the file in use: another one is another ledger."""

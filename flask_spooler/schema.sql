@@ -65,4 +65,11 @@ CREATE TABLE IF NOT EXISTS queues (
     paused INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
+-- The boots of the servers on this spool; a drain belongs to one of them.
+CREATE TABLE IF NOT EXISTS servers (
+    boot           TEXT PRIMARY KEY,
+    since          REAL NOT NULL,
+    draining_until REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
 PRAGMA user_version = 1;

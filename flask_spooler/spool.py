@@ -238,7 +238,7 @@ class Spool:
         """Rename a file that is no job of ours from the window to ``corrupt/``; its new name."""
         kept = f"{time.time_ns():019d}_{window_name}"[:250]
         reach("quarantine.rename")
-        moved = self._move(self.root / window_name, self.root / CORRUPT / kept)
+        moved = self._move(self._window(window_name), self.root / CORRUPT / kept)
         return kept if moved else None
 
     def quarantine_from(self, place: str, name: str) -> None:
@@ -312,7 +312,7 @@ class Spool:
         return self.root / place / job_id
 
     def _window(self, window_name: str) -> Path:
-        if "/" in window_name or not window_name.startswith(PREFIX):
+        if "/" in window_name or window_name in ("", ".", ".."):
             raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
         return self.root / window_name
 

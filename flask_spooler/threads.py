@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import threading
 import time
 from typing import Final
@@ -82,7 +83,7 @@ class BackgroundThread:
         the command line nor the reloader's parent process runs the thread for nothing.
         """
         if _uwsgi.inside():
-            _uwsgi.on_worker_start(self.start)
+            _uwsgi.on_fork(lambda: self.start() if _uwsgi.worker_id() > 0 else None)
             _uwsgi.on_exit(self.stop)
 
     def stop(self) -> None:
@@ -99,6 +100,9 @@ class BackgroundThread:
             self.abandoned()
 
     def _run(self) -> None:
+        # uWSGI ends a worker within the signal handler, on whichever thread the signal reaches:
+        # on this one it would wait for itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.startup()
         while not self.stopping:
             try:

@@ -8,6 +8,7 @@ to where it belongs. Nothing else is ever answered: uWSGI would unlink, loop or 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -25,6 +26,7 @@ from .engine import SpoolEngine
 from .errors import LedgerError, NewerFormat, PacketError
 from .job import CANCELLED, EXPIRED, QUEUED, RUNNING, SUCCEEDED, Job, open_packet
 from .ledger import Transaction
+from .lifecycle import this_process
 from .outcome import Outcome, Policy, judge
 from .perform import Attempt, perform
 from .record import Change, Progress, Row, Unrecorded
@@ -87,6 +89,7 @@ class Worker:
 
     def handle(self, packet: _uwsgi.Packet) -> SpoolAnswer:
         """Run the job in a packet that uWSGI holds locked, and say what becomes of its file."""
+        this_process().end_if_told()
         try:
             opened = self.open(packet)
             attempt = self.start(opened)
@@ -132,7 +135,8 @@ class Worker:
         current = CurrentJob(attempt.job, attempt.number, self._report)
         is_cancelled = functools.partial(self._is_cancelled, attempt.job.id)
         longest = self.engine.max_payload
-        outcome = perform(attempt, self.app, current, is_cancelled, longest)
+        with this_process().busy(functools.partial(self._note_stop, attempt.job.id)):
+            outcome = perform(attempt, self.app, current, is_cancelled, longest)
         return outcome, current.unwritten
 
     def settle(self, attempt: Attempt, outcome: Outcome, progress: Progress | None) -> Change:
@@ -208,7 +212,8 @@ class Worker:
             return None
         if row.pid != os.getpid() and _uwsgi.is_alive(row.process):
             raise self._put_off(opened, f"process {row.pid} still runs it", PUT_OFF)
-        outcome = autopsy(row, opened.job, str(_uwsgi.boot()), time.time())
+        lives = _uwsgi.lives_on(row.boot)
+        outcome = autopsy(row, opened.job, time.time(), server_lives=lives)
         change = judge(outcome, row, self._policy(opened.job), time.time())
         rows.settle(row.id, row.attempt, change)
         return change
@@ -217,8 +222,8 @@ class Worker:
         row = rows.row(opened.job.id)
         assert row is not None
         known = opened.job.task in self.tasks
-        paused = rows.paused(row.queue)
-        return admit(row, opened.job, time.time(), known=known, paused=paused)
+        held = rows.paused(row.queue) or rows.is_draining(str(_uwsgi.boot()), time.time())
+        return admit(row, opened.job, time.time(), known=known, held=held)
 
     def _note(self, rows: Transaction, opened: Opened, decision: Decision) -> Row:
         """Write the decision into the row, before anything happens to the file."""
@@ -297,6 +302,10 @@ class Worker:
                 return backoff_seconds(DEFAULT_BACKOFF, attempt)
 
         return Policy(job.max_attempts, self.max_crashes, wait)
+
+    def _note_stop(self, job_id: str) -> None:
+        with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
+            rows.note_stop(job_id)
 
     def _is_cancelled(self, job_id: str) -> bool:
         try:

@@ -1,7 +1,8 @@
-"""One fixture for everything that needs a server."""
+"""The fixtures for everything that needs a server."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,22 +15,39 @@ sys.path.insert(0, str(Path(__file__).parent))
 from server import Server
 
 
+@contextlib.contextmanager
+def servers_in(directory: Path) -> Iterator[Callable[..., Server]]:
+    """Give a function that starts servers below `directory`; at the end all of them are gone."""
+    servers: list[Server] = []
+
+    def start(**settings: Any) -> Server:
+        settings.setdefault("directory", directory / "spool")
+        settings["directory"].mkdir(exist_ok=True)
+        server = Server(log_file=directory / f"server-{len(servers)}.log", **settings)
+        servers.append(server)
+        server.start()
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.kill()
+            print(server.log[-8_000:])  # pytest shows it where the test has failed
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers with `start_server(processes=…, environment=…, options=…)`.
 
     All of one test share a spool directory unless told otherwise; all are gone at its end.
     """
-    servers: list[Server] = []
+    with servers_in(tmp_path) as start:
+        yield start
 
-    def start(**settings: Any) -> Server:
-        settings.setdefault("directory", tmp_path / "spool")
-        settings["directory"].mkdir(exist_ok=True)
-        server = Server(log_file=tmp_path / f"server-{len(servers)}.log", **settings)
-        servers.append(server)
-        server.start()
-        return server
 
-    yield start
-    for server in servers:
-        server.kill()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests of a file that only ask it for work."""
+    with servers_in(tmp_path_factory.mktemp("server")) as start:
+        yield start()

@@ -22,8 +22,12 @@ from flask import Flask
 from flask_spooler import JobHandle, Spooler
 from flask_spooler.extension import AppState
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 UWSGI = Path(sys.executable).with_name("uwsgi")
+
+STANDING = ("ledger.db", "key", "wake", "housekeeper")
+"""What lies in a spool directory beside the files of jobs."""
 
 T = TypeVar("T")
 
@@ -67,6 +71,8 @@ class Server:
     processes: int = 2
     environment: dict[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    ini: str = "uwsgi.ini"
+    spooler_import: str = "jobs"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -90,11 +96,12 @@ class Server:
                 [
                     str(UWSGI),
                     "--ini",
-                    "uwsgi.ini",
+                    self.ini,
                     "--pythonpath",
-                    str(Path(__file__).parent),
+                    str(HERE),
                     "--spooler-import",
-                    "jobs",
+                    self.spooler_import,
+                    "--disable-logging",  # of requests: one line for each look at a job
                     *self.options,
                 ],
                 cwd=ROOT,
@@ -120,11 +127,21 @@ class Server:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def send_to_all(self, number: int) -> None:
+        """Send a signal to every process of this server, as a terminal or systemd does."""
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
     def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> None:
         """Signal the master and wait until it is gone."""
-        assert self.process is not None
         self.send(number)
+        self.wait_for_end(timeout)
+
+    def wait_for_end(self, timeout: float = 40) -> None:
+        """Wait until a server that was asked to end is gone, with all its processes."""
+        assert self.process is not None
         self.process.wait(timeout)
+        wait_until(lambda: not self.living())
 
     def kill(self) -> None:
         """Kill everything of this server with SIGKILL, as a power cut would end it."""
@@ -152,6 +169,34 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
+    def seen(self, text: str, times: int = 1, after: int = 0, timeout: float = 10) -> float:
+        """Wait until the log says `text` that often behind place `after`; return the time."""
+        wait_until(lambda: self.log[after:].count(text) >= times, timeout)
+        return time.time()
+
+    def files(self) -> list[str]:
+        """The files of all jobs in all places, foreign ones and unfinished ones included."""
+        found = (path for path in self.directory.rglob("*") if path.is_file())
+        return sorted(
+            str(path.relative_to(self.directory))
+            for path in found
+            if not path.name.startswith(STANDING)
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All jobs that the ledger knows, the newest first, as the command line lists them."""
+        listed = self.flask("spooler", "list", "--json", "--limit", "10000").stdout
+        found: list[dict[str, Any]] = json.loads(listed)
+        return found
+
+    def cpu_seconds(self) -> float:
+        """The processor time that the living processes of this server have used."""
+        ticks = 0
+        for pid in self.living():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def get(self, path: str, method: str = "GET", body: bytes | None = None) -> Answer:
         """Send one request; an error status is an answer like any other."""
         request = urllib.request.Request(
@@ -164,6 +209,9 @@ class Server:
             with error:
                 return Answer(error.code, dict(error.headers), error.read().decode())
 
+    def post(self, path: str, body: bytes | None = None) -> Answer:
+        return self.get(path, method="POST", body=body)
+
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as the server shows it."""
         answer = self.get(f"/jobs/{job_id}")
@@ -171,12 +219,21 @@ class Server:
         shown: dict[str, Any] = answer.json
         return shown
 
+    def succeeded(self, job_id: str, timeout: float = 20) -> dict[str, Any]:
+        """Wait until the server shows the job as succeeded, and return it."""
+        wait_until(lambda: self.job(job_id)["state"] == "succeeded", timeout)
+        return self.job(job_id)
+
     def flask(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a ``flask`` command beside the server."""
+        return self.python("-m", "flask", "--app", "jobs:app", *words, check=check)
+
+    def python(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a plain Python process beside the server, with its settings."""
         return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "jobs:app", *words],
+            [sys.executable, *words],
             cwd=ROOT,
-            env={**self.variables, "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}"},
+            env={**self.variables, "PYTHONPATH": f"{HERE}:{ROOT}"},
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,0 +1,166 @@
+"""How a server's processes begin and end.
+
+Owns what uWSGI leaves open at a stop. uWSGI kills spoolers with SIGKILL, running jobs included,
+as soon as its web workers are gone; so at a graceful stop the workers wait for the jobs. The
+order of events, with ``hook-master-start = unix_signal:15 gracefully_kill_them_all``:
+
+1. The master sends SIGHUP to mules and workers. The mule writes into the ledger that this boot is
+   draining, so no spooler starts another job, and ends.
+2. Each web worker finishes its request and, on its way out, waits until no job of this boot runs,
+   at most `SPOOLER_GRACE` seconds. The master waits for its workers, without a limit of its own.
+3. The master kills the spoolers. What still ran is interrupted, and run again at the next start.
+
+A reload (SIGHUP to the master) kills the spoolers first: nothing is left to wait for, jobs are
+interrupted and lose nothing; ``flask spooler drain`` before it avoids even that. Signals that
+reach a spooler itself, by Ctrl-C to the whole process group or because its master died, let the
+job in hand finish and end the process after it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from . import _uwsgi
+from .engine import SpoolEngine
+from .errors import LedgerError
+from .interrupts import deliver
+from .tidy import Baseline
+
+PR_SET_PDEATHSIG: Final = 1
+
+LOOK_EVERY: Final = 0.05
+"""Seconds between two looks at the running jobs while a worker waits for them."""
+
+MULE_NEEDS: Final = 1.0
+"""Seconds in which the mule must have noted the drain, or this is no stop of the server."""
+
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class SpoolerProcess:
+    """A spooler process: its clean state, and whether it was told to end."""
+
+    def __init__(self, directory: str) -> None:
+        self.told_to_end = False
+        for number in (signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        for number in ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        self._baseline = Baseline(directory)
+        _end_with_parent()
+
+    @contextmanager
+    def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
+        """Let the job in the body finish whatever signal comes, and tidy up behind it.
+
+        SIGTERM and SIGINT end the process after the job. SIGHUP says that SIGKILL follows in a
+        second or two: `on_reload` may note that.
+        """
+
+        def end(signum: int, frame: FrameType | None) -> None:
+            self.told_to_end = True
+
+        def reload(signum: int, frame: FrameType | None) -> None:
+            self.told_to_end = True
+            deliver(on_reload)
+
+        for number in ENDING:
+            signal.signal(number, end)
+        signal.signal(signal.SIGHUP, reload)
+        try:
+            yield
+        finally:
+            self._baseline.restore()
+
+    def end_if_told(self) -> None:
+        """End this process if a signal asked for it while it was busy; no job is in hand now."""
+        if self.told_to_end:
+            os._exit(0)
+
+
+class OtherProcess(SpoolerProcess):
+    """Stands in where jobs are run outside uWSGI's spoolers: changes nothing."""
+
+    def __init__(self) -> None:
+        self.told_to_end = False
+
+    @contextmanager
+    def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
+        """Run the body."""
+        yield
+
+
+_process: SpoolerProcess = OtherProcess()
+
+
+def this_process() -> SpoolerProcess:
+    """Return what is known of this process."""
+    return _process
+
+
+def take_part(engine: SpoolEngine, grace: float) -> None:
+    """Prepare the processes that the master is about to fork; called where the app is set up."""
+    directory = os.getcwd()
+    _uwsgi.boot()
+
+    def begin() -> None:
+        global _process
+        if _uwsgi.is_spooler():
+            _process = SpoolerProcess(directory)
+
+    def leave() -> None:
+        if _uwsgi.worker_id() > 0:
+            wait_for_jobs(engine, grace)
+
+    _uwsgi.on_fork(begin)
+    _uwsgi.on_exit(leave)
+
+
+def drain_at_end(engine: SpoolEngine, grace: float) -> None:
+    """Let the mule note the end of its server before it ends itself."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        deliver(note_and_end)
+
+    def note_and_end() -> None:
+        try:
+            with engine.ledger.transaction() as rows:
+                rows.drain(str(_uwsgi.boot()), time.time() + grace)
+        except LedgerError:
+            os._exit(1)  # the jobs are interrupted instead, and lose nothing
+        os._exit(0)
+
+    for number in (signal.SIGHUP, *ENDING):
+        signal.signal(number, end)
+
+
+def wait_for_jobs(engine: SpoolEngine, grace: float) -> None:
+    """Wait until no job of this server runs, when the server is about to stop.
+
+    Returns at once where nothing runs, and soon where only this worker ends: then nobody has
+    noted a drain.
+    """
+    started = time.monotonic()
+    boot = str(_uwsgi.boot())
+    try:
+        while engine.runs_here(boot):
+            waited = time.monotonic() - started
+            if waited > grace or (waited > MULE_NEEDS and not engine.is_draining(boot)):
+                return
+            time.sleep(LOOK_EVERY)
+    except LedgerError:
+        return
+
+
+def _end_with_parent() -> None:
+    """Get SIGTERM when the master dies: uWSGI would let its spoolers go on without one."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+    if os.getppid() != _uwsgi.boot().master.pid:
+        os._exit(0)  # it died before the line above

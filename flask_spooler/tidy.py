@@ -1,0 +1,89 @@
+"""The next job finds its process as the first one did.
+
+Owns what a task may change of its process and leave changed: working directory, umask,
+environment, signal handlers, standard streams. `Baseline` remembers them when a spooler starts
+and puts back, after each job, what is different. Threads and child processes that a task leaves
+behind are its own affair.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Any, Final
+
+WATCHED: Final = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGPIPE,
+    signal.SIGCHLD,
+)
+"""Signals by which uWSGI and this library talk to a spooler, and those that tasks like to set."""
+
+SIGACTION_BYTES: Final = 256
+"""More than ``struct sigaction`` takes on any Linux; it is only carried, never read."""
+
+
+class Baseline:
+    """The state of this process at one moment."""
+
+    def __init__(self, directory: str) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._directory = directory
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._environment = dict(os.environ)
+        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._descriptors = [_copy(number) for number in (0, 1, 2)]
+        self._handlers = {number: signal.getsignal(number) for number in WATCHED}
+        self._actions = {number: self._action(number) for number in WATCHED}
+
+    def restore(self) -> None:
+        """Put back what is different; cheap when nothing is."""
+        os.chdir(self._directory)
+        os.umask(self._umask)
+        if os.environ != self._environment:
+            self._restore_environment()
+        if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
+            sys.stdin, sys.stdout, sys.stderr = self._streams
+        for number, copy in enumerate(self._descriptors):
+            if not _is_open(number) and copy is not None:
+                os.dup2(copy, number)
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) is not handler:
+                self._restore_handler(number, handler)
+
+    def _restore_environment(self) -> None:
+        for name in os.environ.keys() - self._environment.keys():
+            del os.environ[name]
+        os.environ.update(self._environment)
+
+    def _restore_handler(self, number: signal.Signals, handler: Any) -> None:
+        # None stands for a handler set by C code, uWSGI's as a rule, which only C can set again.
+        if handler is not None:
+            signal.signal(number, handler)
+            return
+        self._libc.sigaction(int(number), self._actions[number], None)
+
+    def _action(self, number: signal.Signals) -> Any:
+        action = ctypes.create_string_buffer(SIGACTION_BYTES)
+        self._libc.sigaction(int(number), None, action)
+        return action
+
+
+def _copy(number: int) -> int | None:
+    return os.dup(number) if _is_open(number) else None
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
