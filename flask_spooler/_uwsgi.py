@@ -7,12 +7,13 @@ rest on were measured on uWSGI 2.0.31.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Packet = dict[str | bytes, bytes]
 """A packet as a spooler callable gets it: the pairs have bytes as keys, and uWSGI adds two with
@@ -100,10 +101,19 @@ def spooler_directories() -> list[str]:
 def wake(pids: list[int]) -> None:
     """Make these spoolers look at their directory now. One that is gone is nobody's loss."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGUSR1)
-        except ProcessLookupError:
-            continue
+
+
+ABORT: Final = signal.SIGUSR2
+"""Tells a spooler to look whether the job it runs was cancelled."""
+
+
+def abort(running: Process) -> None:
+    """Make this process look whether its job was cancelled, if it is still the one we mean."""
+    if is_alive(running):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, ABORT)
 
 
 def worker_id() -> int:

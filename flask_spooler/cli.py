@@ -21,8 +21,11 @@ from .errors import NotInitialised, OptionError, SpoolerError
 from .extension import EXTENSION, AppState
 from .job import STATES
 from .record import Record
-from .schedule import parse_at, parse_seconds
+from .schedule import parse_at, parse_length, parse_seconds
 from .tables import job_page, job_table, stats_page
+
+PURGE_STEP = 500
+"""Jobs deleted in one transaction, so that nobody waits long for the ledger."""
 
 LOOK_EVERY = 0.05
 """Seconds between two looks at what still runs."""
@@ -179,6 +182,33 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
         return "queued"
 
     _each(job_ids, again, as_json)
+
+
+@spooler_cli.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
+@as_json
+@_command
+def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
+    """Delete jobs that have ended, their history and their files."""
+
+    def forget(job_id: str) -> str:
+        _state().engine.delete(job_id)
+        return "deleted"
+
+    _each(job_ids, forget, as_json)
+
+
+@spooler_cli.command()
+@click.option("--older-than", required=True, help="Such as 7d, 12h, 30min or 90 (seconds).")
+@as_json
+@_command
+def purge(older_than: str, as_json: bool) -> None:
+    """Delete all jobs that ended longer ago than this, dead ones included."""
+    before = time.time() - parse_length("--older-than", older_than)
+    purged = 0
+    while step := _state().engine.purge(before, PURGE_STEP):
+        purged += step
+    _print({"purged": purged} if as_json else f"{purged} job(s) deleted.")
 
 
 @spooler_cli.command()

@@ -23,6 +23,8 @@ from .errors import (
 from .job import (
     CANCELLED,
     DEAD,
+    EXPIRED,
+    FINAL,
     QUEUED,
     RETRYING,
     REVIVABLE,
@@ -308,10 +310,45 @@ class SpoolEngine:
             elif not rows.close(job_id, CANCELLED, time.time(), None):
                 raise JobStateError(job_id, "cancel", row.state, "unfinished")
         if row.state == RUNNING:
+            _uwsgi.abort(row.process)
             return RUNNING
         if row.window is None:
             self.spool.bury_waiting(job_id)
         return CANCELLED
+
+    def expire(self, now: float, limit: int) -> int:
+        """Close up to `limit` waiting jobs whose `expires` has passed; how many that were."""
+        with self.ledger.transaction() as rows:
+            expired = [job_id for job_id in rows.overdue(now, limit)
+                       if rows.close(job_id, EXPIRED, now, None)]  # fmt: skip
+        for job_id in expired:
+            self.spool.bury_waiting(job_id)
+        return len(expired)
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended, its file included; `JobNotFound`, `JobStateError`."""
+        state = self.ledger.state(job_id)
+        if state is None:
+            raise JobNotFound(job_id)
+        if state not in FINAL:
+            raise JobStateError(job_id, "delete", state, "one that has ended")
+        self._forget([job_id])
+
+    def purge(self, before: float, limit: int, states: frozenset[str] = FINAL) -> int:
+        """Delete up to `limit` jobs in these final states that ended before a time; how many."""
+        ended = self.ledger.ended_before(before, limit, states)
+        self._forget(ended)
+        return len(ended)
+
+    def _forget(self, job_ids: list[str]) -> None:
+        # A row may go only when its file is gone: else the file would be found and adopted.
+        for job_id in job_ids:
+            self.spool.remove(DEAD_PLACE, job_id)
+        with self.ledger.transaction() as rows:
+            for job_id in job_ids:
+                row = rows.row(job_id)
+                if row is not None and row.state in FINAL and row.window is None:
+                    rows.delete(job_id)
 
     def revive(self, job_id: str) -> None:
         """Run a dead, cancelled or expired job again: row first, then the file.

@@ -174,7 +174,8 @@ class Spooler:
         engine.prepare()
         take_part(engine, config.grace)
         open_desk(desk)
-        keepers.append(Housekeeper(app, engine, config.grace))
+        keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
+        keepers.append(keeper)
 
 
 def _project_root(app: Flask) -> Path:

@@ -25,7 +25,7 @@ import msgspec
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import LedgerError
-from .job import QUEUED
+from .job import CANCELLED, EXPIRED, QUEUED, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
@@ -40,6 +40,12 @@ RIPEN_AT_ONCE: Final = 500
 ADOPT_AT_ONCE: Final = 200
 """Files compared with the ledger in one round, so that a million of them delay no due job."""
 
+STEP: Final = 200
+"""Rows changed in one step of retention and expiry, so that no writer waits for them."""
+
+RETIRING: Final = frozenset({SUCCEEDED, CANCELLED, EXPIRED})
+"""What retention deletes. Dead jobs wait for a person, however long that takes."""
+
 ABANDONED: Final = 3600.0
 """Seconds after which a file in ``tmp/`` belongs to nobody any more."""
 
@@ -50,10 +56,11 @@ TRUST: Final = 2.0
 class Housekeeper:
     """Keeps one spool in order."""
 
-    def __init__(self, app: Any, engine: SpoolEngine, grace: float) -> None:
+    def __init__(self, app: Any, engine: SpoolEngine, *, grace: float, retention: float) -> None:
         self.app = app
         self.engine = engine
         self.grace = grace
+        self.retention = retention
         self._spool = engine.spool
         self._ledger = engine.ledger
         self._tick_at = 0.0
@@ -96,6 +103,8 @@ class Housekeeper:
                 self._tick_at = now
                 self._look_at_window(now)
                 self._record_done()
+                self.engine.expire(now, STEP)
+                self._forget_old(now)
             more = self._continue_survey() or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
@@ -153,6 +162,9 @@ class Housekeeper:
                 self.engine.record_late(job_id, kept)
             else:
                 self._spool.clear_done(job_id, None)
+
+    def _forget_old(self, now: float) -> None:
+        self.engine.purge(now - self.retention, STEP, RETIRING)
 
     def _continue_survey(self) -> bool:
         """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when not finished.

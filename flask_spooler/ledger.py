@@ -232,6 +232,20 @@ class Transaction:
         )
         return revived.get is not None
 
+    def overdue(self, now: float, limit: int) -> list[str]:
+        """Return waiting jobs whose `expires` has passed."""
+        found = self._run(
+            "SELECT id FROM jobs WHERE expires_at <= ? AND finished_at IS NULL"
+            " AND window IS NULL LIMIT ?",
+            (now, limit),
+        )
+        return [job_id for (job_id,) in found]
+
+    def delete(self, job_id: str) -> None:
+        """Delete everything known of a job."""
+        self._run("DELETE FROM attempts WHERE job = ?", (job_id,))
+        self._run("DELETE FROM jobs WHERE id = ?", (job_id,))
+
     def put_off(self, job_id: str, due: float, now: float, why: ErrorInfo | None) -> None:
         """Let a job that is not running wait outside the window until `due`."""
         self._run(
@@ -443,6 +457,17 @@ class Ledger:
                     (now,),
                 ).get
             )
+
+    def ended_before(self, when: float, limit: int, states: frozenset[str]) -> list[str]:
+        """Return jobs in one of these final states that ended before a time, the oldest first."""
+        places = ", ".join("?" * len(states))
+        with self._reading() as run:
+            found = run(
+                f"SELECT id FROM jobs WHERE finished_at < ? AND state IN ({places})"
+                " ORDER BY finished_at LIMIT ?",
+                (when, *sorted(states), limit),
+            )
+            return [job_id for (job_id,) in found]
 
     def is_draining(self, boot: str, now: float) -> bool:
         """Tell whether a boot starts no jobs for now; reads only."""

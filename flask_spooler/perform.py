@@ -22,6 +22,7 @@ import msgspec
 from flask import Flask
 
 from . import _uwsgi
+from ._uwsgi import ABORT
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge
 from .interrupts import deliver, forget
@@ -33,7 +34,6 @@ from .task import Task
 
 LONGEST_TRACEBACK: Final = 65_536
 LONGEST_MESSAGE: Final = 4_096
-ABORT: Final = signal.SIGUSR2
 
 
 @dataclass(frozen=True)

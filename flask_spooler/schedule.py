@@ -75,6 +75,23 @@ def parse_seconds(option: str, text: str) -> float:
         raise OptionError(option, "a finite number of seconds from 0", text) from None
 
 
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+def parse_length(option: str, text: str) -> float:
+    """Read a length of time such as ``7d`` or ``90``; raise `OptionError` for anything else.
+
+    >>> parse_length("--older-than", "1.5h")
+    5400.0
+    """
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = UNITS.get(text[len(number) :] or "s")
+    try:
+        return seconds_of(option, float(number) * (unit or math.nan))
+    except ValueError:
+        raise OptionError(option, "a length of time such as 7d, 12h, 30min or 90", text) from None
+
+
 def _iso(text: str) -> datetime:
     # Before Python 3.11 fromisoformat does not know the Z that everybody writes.
     spelled = text[:-1] + "+00:00" if text[-1:] in "zZ" else text

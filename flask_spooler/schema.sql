@@ -46,6 +46,10 @@ CREATE INDEX IF NOT EXISTS jobs_window ON jobs (window)
     WHERE window IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_unique ON jobs (task, unique_key)
     WHERE unique_key IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (expires_at)
+    WHERE expires_at IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (finished_at)
+    WHERE finished_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, id);
 
 CREATE TABLE IF NOT EXISTS attempts (

@@ -57,19 +57,14 @@ class Baseline:
                 os.dup2(copy, number)
         for number, handler in self._handlers.items():
             if signal.getsignal(number) is not handler:
-                self._restore_handler(number, handler)
+                # Not through Python: it never heard of uWSGI's own handlers, takes SIGUSR1 for
+                # SIG_DFL, and the next wake-up would kill the process.
+                self._libc.sigaction(int(number), self._actions[number], None)
 
     def _restore_environment(self) -> None:
         for name in os.environ.keys() - self._environment.keys():
             del os.environ[name]
         os.environ.update(self._environment)
-
-    def _restore_handler(self, number: signal.Signals, handler: Any) -> None:
-        # None stands for a handler set by C code, uWSGI's as a rule, which only C can set again.
-        if handler is not None:
-            signal.signal(number, handler)
-            return
-        self._libc.sigaction(int(number), self._actions[number], None)
 
     def _action(self, number: signal.Signals) -> Any:
         action = ctypes.create_string_buffer(SIGACTION_BYTES)
