@@ -74,6 +74,7 @@ class SpoolerProcess:
         for number in ENDING:
             signal.signal(number, end)
         signal.signal(signal.SIGHUP, reload)
+        self._baseline.enter()
         try:
             yield
         finally:

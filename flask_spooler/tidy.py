@@ -44,6 +44,10 @@ class Baseline:
         self._handlers = {number: signal.getsignal(number) for number in WATCHED}
         self._actions = {number: self._action(number) for number in WATCHED}
 
+    def enter(self) -> None:
+        """Go where the server was started; uWSGI itself works in the spool directory."""
+        os.chdir(self._directory)
+
     def restore(self) -> None:
         """Put back what is different; cheap when nothing is."""
         os.chdir(self._directory)

@@ -20,7 +20,7 @@ def running(path: Path, count: int = 1) -> None:
     wait_until(lambda: sum(line[0] == "start" for line in notes(path)) >= count)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_stop_lets_running_jobs_finish_and_starts_no_others(
     start_server: Start, tmp_path: Path, number: int
 ) -> None:
