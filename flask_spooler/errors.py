@@ -105,10 +105,14 @@ class NewerFormat(SpoolerError):
 
 
 class LedgerError(SpoolerError):
-    """The ledger could not be read or written. Jobs wait; none is lost by it."""
+    """The ledger could not be read or written. Jobs wait; none is lost by it.
 
-    def __init__(self, path: str, cause: BaseException) -> None:
+    `beyond_use` tells damage, which waiting does not mend, from trouble that passes.
+    """
+
+    def __init__(self, path: str, cause: BaseException, *, beyond_use: bool = False) -> None:
         super().__init__(f"the ledger {path} is not usable now: {cause}")
+        self.beyond_use = beyond_use
 
 
 class JobNotFound(SpoolerError, LookupError):

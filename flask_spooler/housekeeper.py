@@ -109,6 +109,10 @@ class Housekeeper:
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
             announce(spool_trouble, self.app, what="housekeeping has to wait", error=error)
+            if isinstance(error, LedgerError) and error.beyond_use:
+                kept = self._ledger.set_aside()
+                what = f"the ledger was damaged, is kept as {kept.name}, and begins anew"
+                announce(spool_trouble, self.app, what=what, error="history and attempts are lost")
             return TICK
         if more:
             return 0.0

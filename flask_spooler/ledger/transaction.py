@@ -1,61 +1,24 @@
-"""Rows: the only module with SQL. What we know about each job, in one SQLite file.
+"""What is written to the ledger: each method is one change of rows within a write transaction.
 
-The spool file makes a job run; the ledger says what is known of it. It is the index over the
-files and the record for people. Losing it costs history and attempt counts, never a job.
-
-=============  ==================================  ========================================
-state          file                                leaves it by
-=============  ==================================  ========================================
-``scheduled``  ``waiting/``                        its time coming (housekeeper)
-``retrying``   ``waiting/``                        its time coming (housekeeper)
-``queued``     ``waiting/``, or the window, whose  a spooler starting it
-               name then stands in ``window``
-``running``    window, locked by its process       its outcome, or the end of its process
-``succeeded``  unlinked by uWSGI                   never
-``dead``       ``dead/``                           a person's retry
-``cancelled``  ``dead/``                           a person's retry
-``expired``    ``dead/``                           a person's retry
-=============  ==================================  ========================================
-
-Invariant: each change of state is compare-and-set on the state and attempt it leaves, and a final
-state is left only by `revive`. SQLite runs in WAL mode through apsw, which brings a current
-SQLite of its own; there is one connection a process, checked by process id, behind one mutex held
-for the whole transaction, because two threads on one connection would roll each other back. Any
-failure of SQLite is a `LedgerError`.
+Invariant: each change of state is compare-and-set on what it leaves, and a final state is left
+only by `revive`. Nothing here begins, commits or waits; `Ledger.transaction` does.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import apsw
 
-from ._uwsgi import Process
-from .errors import LedgerError
-from .failpoints import reach
-from .interrupts import shielded
-from .job import DEAD, FINAL, RUNNING, STATES, Job
-from .record import Attempt, Change, ErrorInfo, Progress, Record, Row
-
-SCHEMA_VERSION: Final = 1
-SCHEMA: Final = Path(__file__).with_name("schema.sql")
-
-BUSY_SECONDS: Final = 5.0
-"""How long a transaction waits for the write lock before it gives up, unless told otherwise."""
+from .._uwsgi import Process
+from ..job import DEAD, FINAL, RUNNING, Job
+from ..record import Change, ErrorInfo, Progress, Row
 
 LONGEST_SHOWN: Final = 65_536
 """Arguments of more bytes stay in the job file only; the row says how large they are."""
 
-_ROW: Final = ", ".join(Row.__struct_fields__)
-_ATTEMPT: Final = ", ".join(Attempt.__struct_fields__)
-_RECORD: Final = ", ".join(Record.__struct_fields__)
+ROW: Final = ", ".join(Row.__struct_fields__)
 
 
 class Transaction:
@@ -141,7 +104,7 @@ class Transaction:
 
     def row(self, job_id: str) -> Row | None:
         """Return what decides the job's next step, or None where there is no row."""
-        found = self._run(f"SELECT {_ROW} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        found = self._run(f"SELECT {ROW} FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return Row(*found) if found else None
 
     def holder_of(self, task: str, unique: str) -> str | None:
@@ -345,223 +308,3 @@ class Transaction:
         """Tell whether a queue is paused."""
         found = self._run("SELECT paused FROM queues WHERE name = ?", (queue,))
         return bool(found.get)
-
-
-class Ledger:
-    """The ledger file of one spool, opened when it is first needed and once a process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._mutex = threading.RLock()
-        self._connection: apsw.Connection | None = None
-        self._pid = 0
-        self._file = (0, 0)
-        self._inherited: list[apsw.Connection] = []
-        self._give_up_at = 0.0
-
-    @contextmanager
-    def transaction(self, patience: float = BUSY_SECONDS) -> Iterator[Transaction]:
-        """Run the body under the write lock, and commit it when it ends without an error.
-
-        Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails,
-        and then, as with any other error, nothing of the body is kept and its undos have run.
-        """
-        with shielded(), self._mutex:
-            try:
-                connection = self._open()
-                self._give_up_at = time.monotonic() + patience
-                reach("ledger.begin")
-                connection.execute("BEGIN IMMEDIATE")
-            except (apsw.Error, OSError) as error:
-                raise LedgerError(str(self.path), error) from error
-            work = Transaction(connection)
-            try:
-                yield work
-                reach("ledger.commit")
-                connection.execute("COMMIT")
-            except BaseException as error:
-                self._roll_back(work)
-                if isinstance(error, apsw.Error):
-                    raise LedgerError(str(self.path), error) from error
-                raise
-
-    def record(self, job_id: str) -> Record | None:
-        """Return everything known of one job but its ended attempts; None where it is unknown."""
-        with self._reading() as run:
-            found = run(f"SELECT {_RECORD} FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            return Record(*found) if found else None
-
-    def attempts(self, job_id: str) -> list[Attempt]:
-        """Return the ended attempts of one job, the first one first."""
-        with self._reading() as run:
-            found = run(f"SELECT {_ATTEMPT} FROM attempts WHERE job = ? ORDER BY number", (job_id,))
-            return [Attempt(*attempt) for attempt in found]
-
-    def state(self, job_id: str) -> str | None:
-        """Return the state of one job, None where it is not known."""
-        with self._reading() as run:
-            found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
-            return found.get  # type: ignore[no-any-return]
-
-    def find(
-        self,
-        *,
-        state: str | None = None,
-        queue: str | None = None,
-        task: str | None = None,
-        before: str | None = None,
-        limit: int = 50,
-    ) -> list[Record]:
-        """Return jobs, the newest first, that fit all filters; without their attempts."""
-        filters = {"state = ?": state, "queue = ?": queue, "task = ?": task, "id < ?": before}
-        given = {text: value for text, value in filters.items() if value is not None}
-        where = f"WHERE {' AND '.join(given)} " if given else ""
-        with self._reading() as run:
-            found = run(
-                f"SELECT {_RECORD} FROM jobs {where}ORDER BY id DESC LIMIT ?",
-                (*given.values(), limit),
-            )
-            return [Record(*row) for row in found]
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many jobs each queue has in each state."""
-        counts: dict[str, dict[str, int]] = {}
-        with self._reading() as run:
-            for queue, state, number in run(
-                "SELECT queue, state, count(*) FROM jobs GROUP BY queue, state"
-            ):
-                counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] = number
-        return counts
-
-    def oldest_queued(self) -> float | None:
-        """Return since when the longest-waiting due job has been due."""
-        with self._reading() as run:
-            return run("SELECT min(due_at) FROM jobs WHERE state = 'queued'").get  # type: ignore[no-any-return]
-
-    def next_due(self) -> float | None:
-        """Return when the next scheduled or retrying job is due."""
-        with self._reading() as run:
-            return run(  # type: ignore[no-any-return]
-                "SELECT due_at FROM jobs WHERE state IN ('scheduled', 'retrying')"
-                " ORDER BY due_at LIMIT 1"
-            ).get
-
-    def has_work(self, now: float) -> bool:
-        """Tell whether a job has become due or may enter the window; reads only."""
-        with self._reading() as run:
-            return bool(  # two index look-ups, so that an idle housekeeper takes no write lock
-                run(
-                    "SELECT EXISTS (SELECT 1 FROM jobs WHERE state IN ('scheduled', 'retrying')"
-                    " AND due_at <= ?) OR EXISTS"
-                    " (SELECT 1 FROM jobs WHERE state = 'queued' AND window IS NULL)",
-                    (now,),
-                ).get
-            )
-
-    def ended_before(self, when: float, limit: int, states: frozenset[str]) -> list[str]:
-        """Return jobs in one of these final states that ended before a time, the oldest first."""
-        places = ", ".join("?" * len(states))
-        with self._reading() as run:
-            found = run(
-                f"SELECT id FROM jobs WHERE finished_at < ? AND state IN ({places})"
-                " ORDER BY finished_at LIMIT ?",
-                (when, *sorted(states), limit),
-            )
-            return [job_id for (job_id,) in found]
-
-    def is_draining(self, boot: str, now: float) -> bool:
-        """Tell whether a boot starts no jobs for now; reads only."""
-        with self._reading() as run:
-            return run(  # type: ignore[no-any-return]
-                "SELECT EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)",
-                (boot, now),
-            ).get
-
-    def servers(self) -> list[str]:
-        """Return the boots that serve this spool, some of which may be gone."""
-        with self._reading() as run:
-            return [boot for (boot,) in run("SELECT boot FROM servers ORDER BY since")]
-
-    def identity(self) -> tuple[int, int]:
-        """Return device and inode of the file in use: another one is another ledger."""
-        with self._reading():
-            return self._file
-
-    def in_window(self) -> dict[str, Row]:
-        """Return the rows that say their file is in the window, running ones included."""
-        with self._reading() as run:
-            rows = [Row(*row) for row in run(f"SELECT {_ROW} FROM jobs WHERE window IS NOT NULL")]
-        return {row.id: row for row in rows}
-
-    def _roll_back(self, work: Transaction) -> None:
-        try:
-            work.roll_back()
-        except apsw.Error:
-            # SQLite has rolled back by itself (full disk, I/O error); nothing is left to undo.
-            return
-
-    @contextmanager
-    def _reading(self) -> Iterator[Callable[..., Any]]:
-        with shielded(), self._mutex:
-            try:
-                connection = self._open()
-                self._give_up_at = time.monotonic() + BUSY_SECONDS
-                yield connection.execute
-            except (apsw.Error, OSError) as error:
-                raise LedgerError(str(self.path), error) from error
-
-    def _open(self) -> apsw.Connection:
-        if self._connection is not None and self._pid == os.getpid() and self._is_current():
-            return self._connection
-        if self._connection is not None:
-            self._let_go(self._connection)
-        self._connection = None
-        connection = apsw.Connection(str(self.path))
-        connection.set_busy_handler(self._wait_for_lock)
-        self._give_up_at = time.monotonic() + BUSY_SECONDS
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        self._migrate(connection)
-        found = os.stat(self.path)
-        self._file = (found.st_dev, found.st_ino)
-        self._pid = os.getpid()
-        self._connection = connection
-        return connection
-
-    def _let_go(self, connection: apsw.Connection) -> None:
-        # A connection inherited through fork belongs to the parent: even closing it here would
-        # meddle with the parent's locks. One that this process opened is closed.
-        if self._pid == os.getpid():
-            connection.close()
-        else:
-            self._inherited.append(connection)
-
-    def _is_current(self) -> bool:
-        # A deleted database goes on accepting writes that nobody will ever read.
-        try:
-            found = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (found.st_dev, found.st_ino) == self._file
-
-    def _migrate(self, connection: apsw.Connection) -> None:
-        version = connection.pragma("user_version")
-        if version == SCHEMA_VERSION:
-            return
-        if version > SCHEMA_VERSION:
-            raise LedgerError(
-                str(self.path),
-                RuntimeError(
-                    f"it was written by a newer version (schema {version}, this one knows "
-                    f"{SCHEMA_VERSION}): upgrade Flask-Spooler, or move the file away"
-                ),
-            )
-        with connection:
-            connection.execute(SCHEMA.read_text())
-
-    def _wait_for_lock(self, tries: int) -> bool:
-        # SQLite's own waiting sleeps in steps of up to 100 ms; a transaction of ours takes 0.1 ms.
-        if time.monotonic() > self._give_up_at:
-            return False
-        time.sleep(min(0.0001 * 1.3**tries, 0.005) * (0.5 + random.random()))
-        return True

@@ -1,0 +1,137 @@
+"""The connection to the ledger file: opened when needed, once a process, and never a stale one.
+
+Owns the file itself: it is made whole and put into place in one step, so nobody ever meets half a
+ledger; a connection that was inherited through fork is left alone; and before each use path and
+descriptor are compared, because a deleted database goes on accepting writes that nobody will ever
+read. SQLite runs in WAL mode through apsw, which brings a current SQLite of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from ..errors import LedgerError
+
+SCHEMA_VERSION: Final = 1
+SCHEMA: Final = Path(__file__).with_name("schema.sql")
+COMPANIONS: Final = ("-wal", "-shm")
+"""What SQLite keeps beside a file in WAL mode; without their file they belong to nothing."""
+
+
+class Connection:
+    """One ledger file as this process sees it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.give_up_at = 0.0
+        self._open: apsw.Connection | None = None
+        self._pid = 0
+        self._file = (0, 0)
+        self._inherited: list[apsw.Connection] = []
+
+    def get(self, patience: float) -> apsw.Connection:
+        """Return the connection, ready for one use that waits up to `patience` for a lock.
+
+        Raises `apsw.Error`, `OSError`, and `LedgerError` for a ledger of a newer version.
+        """
+        self.give_up_at = time.monotonic() + patience
+        if self._open is None or self._pid != os.getpid() or not self._is_current():
+            self._let_go()
+            self._open = self._connect()
+            self._pid = os.getpid()
+        return self._open
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file in use: another one is another ledger."""
+        return self._file
+
+    def set_aside(self) -> Path:
+        """Move a ledger that is beyond use out of the way; the next use begins a new one.
+
+        The old file is kept beside it, its companions too, for whoever wants to look into it.
+        """
+        kept = self.path.with_name(f"{self.path.name}.unusable-{time.time_ns()}")
+        with self._alone():
+            for ending in ("", *COMPANIONS):
+                old = Path(f"{self.path}{ending}")
+                if old.exists():
+                    old.rename(f"{kept}{ending}")
+        return kept
+
+    def _connect(self) -> apsw.Connection:
+        if not self.path.exists():
+            self._begin()
+        connection = apsw.Connection(str(self.path), apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_handler(self._wait_for_lock)
+        found = os.stat(self.path)
+        self._file = (found.st_dev, found.st_ino)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        version = connection.pragma("user_version")
+        if version != SCHEMA_VERSION:
+            raise LedgerError(
+                str(self.path),
+                RuntimeError(
+                    f"it has schema {version}, this version knows {SCHEMA_VERSION}: upgrade "
+                    "Flask-Spooler, or move the file away, which costs the history and no job"
+                ),
+            )
+        return connection
+
+    def _begin(self) -> None:
+        """Make an empty ledger beside the path and link it into place, unless it is there."""
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.{time.time_ns()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.close(descriptor)
+        try:
+            connection = apsw.Connection(str(fresh))
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(SCHEMA.read_text())
+            connection.close()
+            with self._alone():
+                if not self.path.exists():
+                    for ending in COMPANIONS:
+                        Path(f"{self.path}{ending}").unlink(missing_ok=True)
+                    os.link(fresh, self.path)
+        finally:
+            for ending in ("", *COMPANIONS):
+                Path(f"{fresh}{ending}").unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with open(f"{self.path}.lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _let_go(self) -> None:
+        # A connection inherited through fork belongs to the parent: even closing it here would
+        # meddle with the parent's locks. One that this process opened is closed.
+        if self._open is not None:
+            if self._pid == os.getpid():
+                self._open.close()
+            else:
+                self._inherited.append(self._open)
+        self._open = None
+
+    def _is_current(self) -> bool:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
+
+    def _wait_for_lock(self, tries: int) -> bool:
+        # SQLite's own waiting sleeps in steps of up to 100 ms; a transaction of ours takes 0.1 ms.
+        if time.monotonic() > self.give_up_at:
+            return False
+        time.sleep(min(0.0001 * 1.3**tries, 0.005) * (0.5 + random.random()))
+        return True
