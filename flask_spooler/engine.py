@@ -7,8 +7,10 @@ The order of file and row in each step is the rule by which a crash between them
 
 from __future__ import annotations
 
+import functools
 import os
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from . import _uwsgi
@@ -54,6 +56,15 @@ FORGOTTEN: Final = ErrorInfo(
 )
 
 
+@dataclass(frozen=True)
+class Place:
+    """What became of one enqueued job: its id, and its name in the window if it stands there."""
+
+    job_id: str
+    window: str | None
+    published: bool
+
+
 class SpoolEngine:
     """Runs jobs through uWSGI's spooler: one spool directory and its ledger."""
 
@@ -85,64 +96,107 @@ class SpoolEngine:
         fails, and then nothing is left behind and the job will not run; `PayloadTooLarge` for
         arguments beyond the limit.
         """
-        if len(bytes(job.kwargs)) > self.max_payload:
-            what = f"the arguments of {job.task}"
-            raise PayloadTooLarge(what, len(bytes(job.kwargs)), self.max_payload)
+        return self.submit_many([job])[0]
+
+    def submit_many(self, jobs: list[Job]) -> list[str]:
+        """Publish jobs together, with one sync and one commit; see `submit`.
+
+        All or none, unless the machine fails in between: then each is whole or absent.
+        """
+        for job in jobs:
+            size = len(bytes(job.kwargs))
+            if size > self.max_payload:
+                raise PayloadTooLarge(f"the arguments of {job.task}", size, self.max_payload)
         try:
-            return self._publish(job)
+            return self._publish(jobs)
         except LedgerError as error:
             raise EnqueueError(str(self.ledger.path), error) from error
         except OSError as error:
             raise EnqueueError(str(self.spool.root), error) from error
 
-    def _publish(self, job: Job) -> str:
-        """Write the file aside, then rename it and insert its row in one write transaction.
+    def _publish(self, jobs: list[Job]) -> list[str]:
+        """Write the files aside, then rename them and insert their rows in one transaction.
 
-        Under the write lock nobody else starts, promotes or lists the job, so room in the window
-        and the unique key are decided once, and a failure undoes the rename before anybody can
-        have acted on it: `start` runs no file whose row is missing and which is gone.
+        Under the write lock nobody else starts, promotes or lists a job, so room in the window
+        and unique keys are decided once, and a failure undoes the renames before anybody can
+        have acted on them: `start` runs no file whose row is missing and which is gone.
         """
-        scheduled = job.due_at > job.enqueued_at
-        data = encode_packet(job, self.key)
-        written = self.spool.write(job.id, data, job.due_at if scheduled else None)
         try:
+            self._write(jobs)
             with self.ledger.transaction() as rows:
-                holder = rows.holder_of(job.task, job.unique) if job.unique else None
-                if holder is not None:
-                    self.spool.discard_written(written)
-                    return holder
-                window = None if scheduled else self._place_in_window(rows, job)
-                self.spool.publish(written, job.id, window)
-                rows.on_rollback(lambda: self.spool.withdraw(job.id, window))
-                rows.insert(job, SCHEDULED if scheduled else QUEUED, window)
-                sleepers = self.sleepers(rows) if window else []
-                ring = window is None and (not scheduled or rows.is_first_due(job.due_at))
+                places = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
+                sleepers = self._fill_window(rows, jobs, places)
+                ring = self._needs_housekeeper(rows, jobs, places)
         except BaseException:
-            self.spool.discard_written(written)
+            for job in jobs:
+                self.spool.discard_written(job.id)
             raise
-        self._sync(job, window)
+        self._sync(jobs, places)
         _uwsgi.wake(sleepers)
         if ring:
             self.ring()
-        return job.id
+        return [places[job.id].job_id for job in jobs]
 
-    def _sync(self, job: Job, window: str | None) -> None:
+    def _write(self, jobs: list[Job]) -> None:
+        together = len(jobs) > 1
+        for job in jobs:
+            due = job.due_at if job.is_scheduled else None
+            self.spool.write(job.id, encode_packet(job, self.key), due, sync=not together)
+        if together:
+            self.spool.sync_written()
+
+    def _insert(self, rows: Transaction, job: Job, *, alone: bool) -> Place:
+        """Rename one file to its place and insert its row, or return who holds its key."""
+        holder = rows.holder_of(job.task, job.unique) if job.unique else None
+        if holder is not None:
+            self.spool.discard_written(job.id)
+            return Place(holder, None, published=False)
+        window = None
+        if alone and not job.is_scheduled and self._has_room(rows, job):
+            window = self.spool.window_name(job.id)
+        rows.on_rollback(functools.partial(self.spool.withdraw, job.id, window))
+        self.spool.publish(job.id, window)
+        rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
+        return Place(job.id, window, published=True)
+
+    def _fill_window(
+        self, rows: Transaction, jobs: list[Job], places: dict[str, Place]
+    ) -> list[int]:
+        if len(jobs) > 1:
+            return self.promote(rows)
+        return self.sleepers(rows) if places[jobs[0].id].window else []
+
+    @staticmethod
+    def _needs_housekeeper(rows: Transaction, jobs: list[Job], places: dict[str, Place]) -> bool:
+        """Tell whether somebody waits whom only the housekeeper can see in time."""
+        waiting = [job for job in jobs if places[job.id].published and not places[job.id].window]
+        if not waiting:
+            return False
+        first = min(waiting, key=lambda job: job.due_at)
+        return not first.is_scheduled or rows.is_first_due(first.due_at)
+
+    def _sync(self, jobs: list[Job], places: dict[str, Place]) -> None:
+        published = [places[job.id] for job in jobs if places[job.id].published]
         try:
-            self.spool.sync_published(window)
+            for in_window in {place.window is not None for place in published}:
+                self.spool.sync_published(in_window=in_window)
         except OSError:
-            # Not on the disk for sure: take it back, unless a spooler has it already.
+            # Not on the disk for sure: take back what no spooler has yet.
             with self.ledger.transaction() as rows:
-                if not rows.forget_unstarted(job.id):
-                    return
-                self.spool.withdraw(job.id, window)
-            raise
+                taken_back = [p for p in published if rows.forget_unstarted(p.job_id)]
+                for place in taken_back:
+                    self.spool.withdraw(place.job_id, place.window)
+            if taken_back:
+                raise
 
-    def _place_in_window(self, rows: Transaction, job: Job) -> str | None:
-        if rows.ready() >= self.window_size or rows.has_waiting() or rows.paused(job.queue):
-            return None
-        if rows.is_draining(str(_uwsgi.boot()), time.time()):
-            return None
-        return self.spool.window_name(job.id)
+    def _has_room(self, rows: Transaction, job: Job) -> bool:
+        """Tell whether a new job may go into the window at once, past nobody who waits."""
+        return not (
+            rows.ready() >= self.window_size
+            or rows.has_waiting()
+            or rows.paused(job.queue)
+            or rows.is_draining(str(_uwsgi.boot()), time.time())
+        )
 
     @property
     def window_size(self) -> int:
@@ -261,7 +315,7 @@ class SpoolEngine:
         with self.ledger.transaction() as rows:
             if place == DEAD_PLACE:
                 return rows.insert_dead(job, time.time(), FORGOTTEN)
-            return rows.insert(job, SCHEDULED if job.due_at > job.enqueued_at else QUEUED, None)
+            return rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, None)
 
     def find_again(self, job_id: str) -> None:
         """Put right a row that says its file is in the window, where it is not.

@@ -178,6 +178,9 @@ class Housekeeper:
         """
         identity = self._ledger.identity()
         if identity != self._surveyed:
+            if self._surveyed is not None:
+                what = "the ledger was replaced, its history begins anew"
+                announce(spool_trouble, self.app, what=what, error="jobs are found by their files")
             self._surveyed = identity
             self._register(time.time())
             self._survey = self._adopt_all()

@@ -72,6 +72,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     discard_on: list[str] | None = None
     format: int = FORMAT
 
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether it was enqueued for a later time."""
+        return self.due_at > self.enqueued_at
+
 
 class _Format(msgspec.Struct):
     format: Any = FORMAT
@@ -98,6 +103,8 @@ def open_packet(packet: Packet, key: bytes) -> Job:
     body = packet.get("body", b"")
     if not hmac.compare_digest(_sign(body, key), packet.get(SIGNATURE, b"")):
         raise PacketError("the signature does not fit: cut, changed, or signed with another key")
+    if packet.get(MARK) != b"%d" % FORMAT:
+        raise PacketError("its pairs were changed")
     try:
         version = _format_decoder.decode(body).format
         if version != FORMAT:

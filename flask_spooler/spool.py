@@ -27,6 +27,7 @@ runs it. `FileNotFoundError` on a move means that somebody was faster; any other
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import re
@@ -119,21 +120,30 @@ class Spool:
         fresh.unlink()
         return self.key.read_bytes()
 
-    def write(self, job_id: str, data: bytes, due: float | None = None) -> Path:
+    def write(
+        self, job_id: str, data: bytes, due: float | None = None, *, sync: bool = True
+    ) -> None:
         """Write a job's file whole into ``tmp/``, synced when this spool syncs.
 
         Not yet a job: a crash before or after leaves at most a file in ``tmp/``, which the
-        housekeeper removes. `due` becomes its mtime for ``waiting/``.
+        housekeeper removes. `due` becomes its mtime for ``waiting/``. With `sync` False somebody
+        calls `sync_written` for many at once.
         """
-        path = self.root / WRITING / job_id
-        try:
-            self._write(path, data, due)
-        except OSError:
-            self._forget(path)
-            raise
-        return path
+        self._write(self._at(WRITING, job_id), data, due, sync=sync)
 
-    def publish(self, written: Path, job_id: str, window_name: str | None) -> None:
+    def sync_written(self) -> None:
+        """Put all files written so far on the disk, with one call for all of them."""
+        if not self.sync:
+            return
+        reach("write.syncfs")
+        directory = os.open(self.root / WRITING, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(directory):
+                raise OSError(ctypes.get_errno(), "syncfs failed", str(self.root))
+        finally:
+            os.close(directory)
+
+    def publish(self, job_id: str, window_name: str | None) -> None:
         """Rename a written file to where it waits or into the window: now the job exists.
 
         A crash before leaves no job; a crash after leaves a whole one without a row, which
@@ -141,22 +151,22 @@ class Spool:
         """
         reach("publish.rename")
         target = self._window(window_name) if window_name else self._at(WAITING, job_id)
-        os.rename(written, target)
+        os.rename(self._at(WRITING, job_id), target)
 
-    def sync_published(self, window_name: str | None) -> None:
-        """Make a published file survive a power cut: sync the directory it was renamed into."""
+    def sync_published(self, *, in_window: bool) -> None:
+        """Make published files survive a power cut: sync the directory they were renamed into."""
         if self.sync:
             reach("publish.fsync_directory")
-            self._sync_directory(self.root if window_name else self.root / WAITING)
+            self._sync_directory(self.root if in_window else self.root / WAITING)
 
     def withdraw(self, job_id: str, window_name: str | None) -> bool:
         """Unlink a file whose publishing failed half-way; False when it was gone already."""
         path = self._window(window_name) if window_name else self._at(WAITING, job_id)
         return self._forget(path)
 
-    def discard_written(self, written: Path) -> None:
-        """Unlink a file in ``tmp/`` that will not be published."""
-        self._forget(written)
+    def discard_written(self, job_id: str) -> None:
+        """Unlink a file in ``tmp/`` that will not be published, if it is there."""
+        self._forget(self._at(WRITING, job_id))
 
     def window_name(self, job_id: str) -> str:
         """Return a name for the window, which sorts by the moment of promotion.
@@ -316,7 +326,9 @@ class Spool:
             raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
         return self.root / window_name
 
-    def _write(self, path: Path, data: bytes, due: float | None = None) -> None:
+    def _write(
+        self, path: Path, data: bytes, due: float | None = None, *, sync: bool = True
+    ) -> None:
         reach("write.open")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -327,7 +339,7 @@ class Spool:
             if due is not None:
                 reach("write.utime")
                 os.utime(descriptor, (due - CLOCK_TICK, due - CLOCK_TICK))
-            if self.sync:
+            if self.sync and sync:
                 reach("write.fsync")
                 os.fsync(descriptor)
         finally:

@@ -85,7 +85,8 @@ class Task(Generic[P, R]):
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | dict[str, Any]]) -> list[JobHandle]:
         """Publish one job for each call, a tuple of positional or a dict of keyword arguments.
 
-        All calls are checked before the first is published, so a wrong one enqueues nothing.
+        All calls are checked before the first is published, so a wrong one enqueues nothing. They
+        are published together, with one sync and one commit, and durable when this returns.
         """
         engine = self._home.engine
         now = time.time()
@@ -93,12 +94,10 @@ class Task(Generic[P, R]):
             self.job((), call, now) if isinstance(call, dict) else self.job(tuple(call), {}, now)
             for call in calls
         ]
-        handles = []
-        for job in jobs:
-            job_id = engine.submit(job)
+        job_ids = engine.submit_many(jobs) if jobs else []
+        for job, job_id in zip(jobs, job_ids, strict=True):
             self._home.enqueued(job, job_id)
-            handles.append(JobHandle(engine, job_id))
-        return handles
+        return [JobHandle(engine, job_id) for job_id in job_ids]
 
     def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> Job:
         """Return the frozen job that this call at this time would enqueue."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import io
 import os
+import signal
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from app import app
-from flask_spooler import Discard, Retry, current_job
+from flask_spooler import SPOOL_OK, SPOOL_RETRY, Discard, Retry, current_job
+from flask_spooler.retry import SpoolAnswer
 from tasks import spooler
 
 __all__ = ["app", "spooler"]
@@ -60,13 +66,96 @@ def asks_again(path: str, delay: float) -> None:
         raise Retry(delay=delay)
 
 
+@spooler.task(backoff=[0.2])
+def answers_retry(path: str) -> SpoolAnswer:
+    note(path, f"run {time.time()}")
+    return SPOOL_RETRY if current_job.attempt == 1 else SPOOL_OK
+
+
+@spooler.task
+def echo(value: Any) -> Any:
+    return value
+
+
 @spooler.task
 def discards() -> None:
     raise Discard("no such customer")
 
 
 @spooler.task
-def kill_itself(path: str, signal: int = 9) -> None:
+def kill_itself(path: str, number: int = 9) -> None:
     note(path, f"run {time.time()} {os.getpid()}")
-    os.kill(os.getpid(), signal)
+    os.kill(os.getpid(), number)
     time.sleep(5)
+
+
+@spooler.task(timeout=0.5, max_attempts=1)
+def too_slow(path: str) -> None:
+    note(path, "start")
+    time.sleep(10)
+    note(path, "end")
+
+
+@spooler.task
+def swallows_everything(path: str) -> None:
+    note(path, "start")
+    for _ in range(200):
+        try:
+            time.sleep(0.05)
+        except Exception:  # what careless tasks do
+            note(path, "swallowed")
+
+
+@spooler.task
+def hangs_in_c(path: str) -> None:
+    note(path, f"start {time.time()}")
+    libc = ctypes.CDLL(None)
+    for _ in range(600):
+        libc.usleep(100_000)  # interrupted by a signal it goes on, like any C library that retries
+
+
+@spooler.task
+def untidy(path: str) -> None:
+    os.chdir("/")
+    os.umask(0)
+    os.environ["UNTIDY"] = "yes"
+    os.environ.pop("PORT", None)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout = sys.stderr = io.StringIO()
+    os.close(1)
+    os.close(2)
+
+
+@spooler.task
+def look_around() -> dict[str, Any]:
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fstat(1)
+    os.fstat(2)
+    return {
+        "directory": os.getcwd(),
+        "umask": umask,
+        "untidy": "UNTIDY" in os.environ,
+        "port": os.environ.get("PORT"),
+        "stdout": sys.stdout is sys.__stdout__,
+        "pid": os.getpid(),
+    }
+
+
+@spooler.task
+def quick() -> None:
+    """Do nothing, as fast as possible."""
+
+
+@spooler.task
+def segfault(path: str) -> None:
+    note(path, f"run {time.time()}")
+    ctypes.string_at(0)
+
+
+@spooler.task
+def take_down_the_server(path: str) -> None:
+    note(path, f"run {time.time()}")
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
