@@ -313,6 +313,8 @@ class SpoolEngine:
             self.spool.quarantine_from(place, job_id)
             return False
         with self.ledger.transaction() as rows:
+            if not self.spool.has(place, job_id):
+                return False  # withdrawn by an enqueue that failed
             if place == DEAD_PLACE:
                 return rows.insert_dead(job, time.time(), FORGOTTEN)
             return rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, None)

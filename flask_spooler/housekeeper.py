@@ -25,7 +25,7 @@ import msgspec
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import LedgerError
-from .job import CANCELLED, EXPIRED, QUEUED, SUCCEEDED
+from .job import CANCELLED, EXPIRED, FINAL, QUEUED, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
@@ -37,7 +37,7 @@ TICK: Final = 1.0
 RIPEN_AT_ONCE: Final = 500
 """Due jobs made queued in one transaction: 100,000 due in one second must not block a writer."""
 
-ADOPT_AT_ONCE: Final = 200
+COMPARE_AT_ONCE: Final = 200
 """Files compared with the ledger in one round, so that a million of them delay no due job."""
 
 STEP: Final = 200
@@ -64,7 +64,8 @@ class Housekeeper:
         self._spool = engine.spool
         self._ledger = engine.ledger
         self._tick_at = 0.0
-        self._survey: Iterator[None] = iter(())
+        self._survey: Iterator[int] = iter(())
+        self._urgent = False
         self._surveyed: tuple[int, int] | None = None
 
     def run(self) -> None:
@@ -99,13 +100,14 @@ class Housekeeper:
         """Do what is to be done at `now`; return the seconds until there may be more."""
         try:
             more = self._promote(now)
-            if now - self._tick_at >= TICK or now < self._tick_at:
+            tick = now - self._tick_at >= TICK or now < self._tick_at
+            if tick:
                 self._tick_at = now
                 self._look_at_window(now)
                 self._record_done()
                 self.engine.expire(now, STEP)
                 self._forget_old(now)
-            more = self._continue_survey() or more
+            more = self._continue_survey(now, tick) or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
             announce(spool_trouble, self.app, what="housekeeping has to wait", error=error)
@@ -164,43 +166,55 @@ class Housekeeper:
             kept = msgspec.json.decode(self._spool.outcome(job_id), type=Unrecorded)
             if self._spool.has(DONE, job_id):
                 self.engine.record_late(job_id, kept)
-            else:
+            elif self._spool.age(DONE, name, time.time()) > TRUST:
+                # Its worker was killed before it moved the job file: that attempt has no end.
                 self._spool.clear_done(job_id, None)
 
     def _forget_old(self, now: float) -> None:
         self.engine.purge(now - self.retention, STEP, RETIRING)
 
-    def _continue_survey(self) -> bool:
-        """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when not finished.
+    def _continue_survey(self, now: float, tick: bool) -> bool:
+        """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when it is urgent.
 
-        It is done once for each ledger file that this process meets: at its start, and again when
-        somebody has deleted the ledger.
+        Once for each ledger file that this process meets, without a pause: at its start, and when
+        somebody has deleted the ledger. After that again and again, one step a tick, for the rare
+        file whose enqueue or cancel was killed between its two steps.
         """
         identity = self._ledger.identity()
         if identity != self._surveyed:
             if self._surveyed is not None:
                 what = "the ledger was replaced, its history begins anew"
                 announce(spool_trouble, self.app, what=what, error="jobs are found by their files")
-            self._surveyed = identity
-            self._register(time.time())
-            self._survey = self._adopt_all()
-        for _ in self._survey:
-            return True
-        return False
+            self._surveyed, self._urgent = identity, True
+            self._survey = self._compare_all(now)
+            self._register(now)
+        if not (self._urgent or tick):
+            return False
+        if next(self._survey, None) is None:
+            self._survey, self._urgent = self._compare_all(now), False
+        return self._urgent
 
-    def _adopt_all(self) -> Iterator[None]:
+    def _compare_all(self, now: float) -> Iterator[int]:
         for name in list(self._spool.names(WRITING)):
-            if self._spool.age(WRITING, name, time.time()) > ABANDONED:
+            if self._spool.age(WRITING, name, now) > ABANDONED:
                 self._spool.sweep(name)
         adopted = 0
         for place in (WAITING, DEAD):
-            for number, name in enumerate(self._spool.names(place)):
-                if self._ledger.state(name) is None:
-                    adopted += self.engine.adopt(place, name)
-                if number % ADOPT_AT_ONCE == ADOPT_AT_ONCE - 1:
-                    yield
+            for number, name in enumerate(self._spool.names(place), 1):
+                adopted += self._compare(place, name)
+                if number % COMPARE_AT_ONCE == 0:
+                    yield number
         if adopted:
             announce(housekeeping_done, self.app, what="made rows again from files", count=adopted)
+
+    def _compare(self, place: str, name: str) -> bool:
+        state = self._ledger.state(name)
+        if state is None:
+            return self.engine.adopt(place, name)
+        if state in FINAL and place == WAITING:
+            # Cancelled or expired, and killed before the file was moved.
+            self._spool.bury_waiting(name)
+        return False
 
     @staticmethod
     def _hush(bell: int) -> None:
