@@ -211,7 +211,9 @@ class Housekeeper:
         state = self._ledger.state(name)
         if state is None:
             return self.engine.adopt(place, name)
-        if state in FINAL and place == WAITING:
+        if state == SUCCEEDED:
+            self._spool.remove(place, name)
+        elif state in FINAL and place == WAITING:
             # Cancelled or expired, and killed before the file was moved.
             self._spool.bury_waiting(name)
         return False
