@@ -81,7 +81,10 @@ def in_uwsgi_tasks() -> ResponseReturnValue:
         raise BadInput("fail", f"expected a whole number from 0, got: {text!r}")
     if not tasks.INSIDE_UWSGI:
         return _unavailable("uwsgi-tasks needs a spooler: uwsgi --ini uwsgi.ini")
-    tasks.uwsgi_tasks_task(duration, int(text))
+    try:
+        tasks.uwsgi_tasks_task(duration, int(text))
+    except ValueError as error:  # what uwsgi.spool raises when it cannot write
+        return _no_room(error)
     return {"started": True}, 202
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import signal
 from collections.abc import Callable
@@ -63,12 +64,16 @@ def inside() -> bool:
 def install(handler: Callable[[Packet], int]) -> Callable[[Packet], Any] | None:
     """Make `handler` the process's spooler callable and return the one that was there before.
 
-    There is one such callable a process, and libraries overwrite it when they are imported, so
-    this is called again whenever an app is set up.
+    There is one such callable a process, and two libraries overwrite it when they are imported.
+    They are imported here first, where they are installed: one that a task imports at night would
+    take the pool away for good.
     """
     uwsgi = module()
     if uwsgi is None:
         return None
+    for library in ("uwsgidecorators", "uwsgi_tasks"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)
     before = getattr(uwsgi, "spooler", None)
     setattr(uwsgi, "spooler", handler)  # noqa: B010 - the module declares no such name
     return before

@@ -29,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import math
 import os
 import re
 import secrets
@@ -257,9 +258,12 @@ class Spool:
         self._move(self.root / place / name, self.root / CORRUPT / kept)
 
     def lease(self, window_name: str, until: float) -> None:
-        """Keep uWSGI from looking at a file before `until`; lock holder or housekeeper only."""
+        """Keep uWSGI from looking at a file before `until`; lock holder or housekeeper only.
+
+        Rounded up, because uWSGI compares whole seconds and would come up to one early.
+        """
         reach("lease.utime")
-        self._set_time(self._window(window_name), until)
+        self._set_time(self._window(window_name), math.ceil(until))
 
     def in_window(self, window_name: str) -> bool:
         """Tell whether the file is still in the window."""

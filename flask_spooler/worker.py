@@ -117,15 +117,15 @@ class Worker:
         job = opened.job
         try:
             with self._ledger.transaction() as rows:
-                row = self._known_row(rows, opened)
-                lost = self._settle_lost_attempt(rows, row, opened)
+                before = self._known_row(rows, opened)
+                lost = self._settle_lost_attempt(rows, before, opened)
                 decision = self._admit(rows, opened)
                 row = self._note(rows, opened, decision)
         except LedgerError as error:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
         if lost is not None:
-            self._announce(job, row, lost)
+            self._announce(job, before, lost)
         self._act(opened, decision)
         announce(job_started, self.app, job_id=job.id, task=job.task, attempt=row.attempt)
         return Attempt(job, self.tasks[job.task], row, opened.window)
