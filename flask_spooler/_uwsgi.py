@@ -199,6 +199,16 @@ def lives_on(text: str | None) -> bool:
     return is_alive(there.master)
 
 
+def me() -> Process:
+    """Return the identity of this process."""
+    return _me(os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _me(pid: int) -> Process:
+    return process(pid)
+
+
 def is_alive(candidate: Process) -> bool:
     """Tell whether exactly this process still runs, not another one under its number."""
     return candidate.started != 0 and process(candidate.pid) == candidate

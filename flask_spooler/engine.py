@@ -194,8 +194,7 @@ class SpoolEngine:
         return not (
             rows.ready() >= self.window_size
             or rows.has_waiting()
-            or rows.paused(job.queue)
-            or rows.is_draining(str(_uwsgi.boot()), time.time())
+            or rows.holds(job.queue, str(_uwsgi.boot()), time.time())
         )
 
     @property

@@ -73,6 +73,7 @@ class Spool:
 
     def __init__(self, root: str | os.PathLike[str], *, sync: bool = True) -> None:
         self.root = Path(root).absolute()
+        self._root = str(self.root)
         self.sync = sync
 
     @property
@@ -267,7 +268,7 @@ class Spool:
 
     def in_window(self, window_name: str) -> bool:
         """Tell whether the file is still in the window."""
-        return self._window(window_name).exists()
+        return os.path.exists(self._window(window_name))
 
     def window(self) -> list[InWindow]:
         """List our files in the window in the order of their promotion."""
@@ -293,11 +294,11 @@ class Spool:
 
     def has(self, place: str, job_id: str) -> bool:
         """Tell whether a job's file lies in one of our directories."""
-        return self._at(place, job_id).exists()
+        return os.path.exists(self._at(place, job_id))
 
     def read(self, place: str, job_id: str) -> bytes:
         """Return a job's file from one of our directories, never from the window."""
-        return self._at(place, job_id).read_bytes()
+        return Path(self._at(place, job_id)).read_bytes()
 
     def remove(self, place: str, job_id: str) -> bool:
         """Unlink a job's file in one of our directories; False when it was gone already."""
@@ -319,19 +320,19 @@ class Spool:
         counts = {place: sum(1 for _ in self.names(place)) for place in PLACES}
         return {"window": len(self.window()), **counts}
 
-    def _at(self, place: str, job_id: str) -> Path:
+    def _at(self, place: str, job_id: str) -> str:
         # Ids come from URLs and command lines too: whatever else they hold, no path leaves here.
         if _ID.fullmatch(job_id) is None:
             raise FileNotFoundError(errno.ENOENT, "not the id of a job", job_id[:60])
-        return self.root / place / job_id
+        return f"{self._root}/{place}/{job_id}"
 
-    def _window(self, window_name: str) -> Path:
+    def _window(self, window_name: str) -> str:
         if "/" in window_name or window_name in ("", ".", ".."):
             raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
-        return self.root / window_name
+        return f"{self._root}/{window_name}"
 
     def _write(
-        self, path: Path, data: bytes, due: float | None = None, *, sync: bool = True
+        self, path: str | Path, data: bytes, due: float | None = None, *, sync: bool = True
     ) -> None:
         reach("write.open")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -349,21 +350,21 @@ class Spool:
         finally:
             os.close(descriptor)
 
-    def _move(self, source: Path, target: Path) -> bool:
+    def _move(self, source: str | Path, target: str | Path) -> bool:
         try:
             os.rename(source, target)
         except FileNotFoundError:
             return False
         return True
 
-    def _forget(self, path: Path) -> bool:
+    def _forget(self, path: str | Path) -> bool:
         try:
             os.unlink(path)
         except FileNotFoundError:
             return False
         return True
 
-    def _set_time(self, path: Path, when: float) -> None:
+    def _set_time(self, path: str, when: float) -> None:
         try:
             os.utime(path, (when, when))
         except FileNotFoundError:

@@ -119,8 +119,9 @@ class Worker:
             with self._ledger.transaction() as rows:
                 before = self._known_row(rows, opened)
                 lost = self._settle_lost_attempt(rows, before, opened)
-                decision = self._admit(rows, opened)
-                row = self._note(rows, opened, decision)
+                row = before if lost is None else rows.known(job.id)
+                decision = self._admit(rows, row, job)
+                row = self._note(rows, row, opened, decision)
         except LedgerError as error:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
@@ -193,14 +194,14 @@ class Worker:
 
     def _known_row(self, rows: Transaction, opened: Opened) -> Row:
         """Return the job's row, made again from its file where there is none."""
-        if rows.insert(opened.job, QUEUED, opened.window) and not self._spool.in_window(
-            opened.window
-        ):
+        row = rows.row(opened.job.id)
+        if row is not None:
+            return row
+        if not self._spool.in_window(opened.window):
             # Its enqueue failed half-way and took the file back: nobody was promised a run.
             raise NotNow
-        row = rows.row(opened.job.id)
-        assert row is not None
-        return row
+        rows.insert(opened.job, QUEUED, opened.window)
+        return rows.known(opened.job.id)
 
     def _settle_lost_attempt(self, rows: Transaction, row: Row, opened: Opened) -> Change | None:
         """Write down the end of an attempt that could not do so itself.
@@ -218,30 +219,26 @@ class Worker:
         rows.settle(row.id, row.attempt, change)
         return change
 
-    def _admit(self, rows: Transaction, opened: Opened) -> Decision:
-        row = rows.row(opened.job.id)
-        assert row is not None
-        known = opened.job.task in self.tasks
-        held = rows.paused(row.queue) or rows.is_draining(str(_uwsgi.boot()), time.time())
-        return admit(row, opened.job, time.time(), known=known, held=held)
+    def _admit(self, rows: Transaction, row: Row, job: Job) -> Decision:
+        now = time.time()
+        held = rows.holds(row.queue, str(_uwsgi.boot()), now)
+        return admit(row, job, now, known=job.task in self.tasks, held=held)
 
-    def _note(self, rows: Transaction, opened: Opened, decision: Decision) -> Row:
+    def _note(self, rows: Transaction, row: Row, opened: Opened, decision: Decision) -> Row:
         """Write the decision into the row, before anything happens to the file."""
         job_id = opened.job.id
         match decision:
             case Start(lease):
                 if lease:
                     self._spool.lease(opened.window, time.time() + lease)
-                me = _uwsgi.process(os.getpid())
-                rows.start(job_id, opened.window, time.time(), me, str(_uwsgi.boot()))
+                boot = str(_uwsgi.boot())
+                return rows.start(job_id, opened.window, time.time(), _uwsgi.me(), boot)
             case Close(state):
                 rows.close(job_id, state, time.time(), None)
             case Wait(due, why):
                 rows.put_off(job_id, due, time.time(), why)
             case PutAway():
                 pass
-        row = rows.row(job_id)
-        assert row is not None
         return row
 
     def _act(self, opened: Opened, decision: Decision) -> None:

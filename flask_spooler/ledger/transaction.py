@@ -115,15 +115,22 @@ class Transaction:
         )
         return found.get  # type: ignore[no-any-return]
 
-    def start(self, job_id: str, window: str, now: float, process: Process, boot: str) -> None:
+    def known(self, job_id: str) -> Row:
+        """Return the row of a job that has one."""
+        row = self.row(job_id)
+        assert row is not None, job_id
+        return row
+
+    def start(self, job_id: str, window: str, now: float, process: Process, boot: str) -> Row:
         """Count the next attempt and write down who runs it; before the run, always."""
-        self._run(
+        started = self._run(
             "UPDATE jobs SET state = 'running', window = ?, attempt = attempt + 1,"
             " charged = charged + 1, started_at = ?, pid = ?, pid_started = ?, boot = ?,"
             " progress_done = NULL, progress_total = NULL, progress_note = NULL"
-            " WHERE id = ? AND finished_at IS NULL",
+            f" WHERE id = ? AND finished_at IS NULL RETURNING {ROW}",
             (window, now, process.pid, process.started, boot, job_id),
         )
+        return Row(*started.get)
 
     def settle(self, job_id: str, attempt: int, change: Change) -> bool:
         """Write how an attempt ended and what the job is now; False when that was done before."""
@@ -304,7 +311,11 @@ class Transaction:
             (queue, int(paused)),
         )
 
-    def paused(self, queue: str) -> bool:
-        """Tell whether a queue is paused."""
-        found = self._run("SELECT paused FROM queues WHERE name = ?", (queue,))
+    def holds(self, queue: str, boot: str, now: float) -> bool:
+        """Tell whether jobs of a queue are not to be started: it is paused, or the boot drains."""
+        found = self._run(
+            "SELECT EXISTS (SELECT 1 FROM queues WHERE name = ? AND paused)"
+            " OR EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)",
+            (queue, boot, now),
+        )
         return bool(found.get)
