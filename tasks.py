@@ -110,14 +110,17 @@ class NotificationThread(BackgroundThread):
         super().__init__(name)
         self._accepted: queue.Queue[dict[str, Any]] = queue.Queue()
         self._in_hand: dict[str, Any] | None = None
+        self._door = threading.Lock()
 
     def submit(self, notification: dict[str, Any]) -> None:
         """Accept a notification: from now on it is delivered, or becomes a job at a stop."""
         self.start()
-        if self.stopping:
-            notify.enqueue(notification)
-        else:
-            self._accepted.put(notification)
+        # Nothing is put behind the back of a stop that has just emptied the queue.
+        with self._door:
+            if not self.stopping:
+                self._accepted.put(notification)
+                return
+        notify.enqueue(notification)
 
     def handle(self) -> None:
         """Deliver the next notification, waiting a moment for one."""
@@ -125,8 +128,13 @@ class NotificationThread(BackgroundThread):
             self._in_hand = self._accepted.get(timeout=0.2)
         except queue.Empty:
             return
-        notify(self._in_hand)
-        self._in_hand = None
+        try:
+            notify(self._in_hand)
+        except Exception:  # not delivered now: as a job it is tried again
+            notify.enqueue(self._in_hand)
+            raise
+        finally:
+            self._in_hand = None
 
     def shutdown(self) -> None:
         """Deliver while there is time, and leave the rest to the spooler."""
@@ -141,11 +149,9 @@ class NotificationThread(BackgroundThread):
         self._to_the_spool()
 
     def _to_the_spool(self) -> None:
-        while True:
-            try:
+        with self._door:
+            while not self._accepted.empty():
                 notify.enqueue(self._accepted.get_nowait())
-            except queue.Empty:
-                return
 
 
 class BackgroundThreadFactory:

@@ -115,9 +115,12 @@ ABORT: Final = signal.SIGUSR2
 
 
 def abort(running: Process) -> None:
-    """Make this process look whether its job was cancelled, if it is still the one we mean."""
+    """Make this process look whether its job was cancelled, if it is still the one we mean.
+
+    Where that is not ours to do, the housekeeper does it, which belongs to the server.
+    """
     if is_alive(running):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(running.pid, ABORT)
 
 

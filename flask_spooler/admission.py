@@ -106,4 +106,4 @@ def _error(kind: str, what: str, row: Row) -> ErrorInfo:
 
 
 def _lease(strikes: int) -> float:
-    return min(LEASE * 2.0 ** (strikes - 1), LONGEST_LEASE) if strikes else 0.0
+    return min(LEASE * 2.0 ** min(strikes - 1, 30), LONGEST_LEASE) if strikes else 0.0

@@ -70,7 +70,7 @@ class SpoolEngine:
 
     def __init__(self, spool: Spool, *, key: bytes | None = None, max_payload: int = 2**24) -> None:
         self.spool = spool
-        self.ledger = Ledger(spool.ledger)
+        self.ledger = Ledger(spool.ledger, self.prepare)
         self.max_payload = max_payload
         self._given_key = key
         self._prepared_key: bytes | None = None
@@ -85,6 +85,7 @@ class SpoolEngine:
 
     def prepare(self) -> None:
         """Make directories and key now, so that a server finds out at its start if it cannot."""
+        self.spool.prepare()
         assert self.key
 
     def submit(self, job: Job) -> str:
@@ -154,7 +155,7 @@ class SpoolEngine:
         window = None
         if alone and not job.is_scheduled and self._has_room(rows, job):
             window = self.spool.window_name(job.id)
-        rows.on_rollback(functools.partial(self.spool.withdraw, job.id, window))
+        rows.on_rollback(functools.partial(self.spool.withdraw, job.id))
         self.spool.publish(job.id, window)
         rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
         return Place(job.id, window, published=True)
@@ -181,13 +182,15 @@ class SpoolEngine:
             for in_window in {place.window is not None for place in published}:
                 self.spool.sync_published(in_window=in_window)
         except OSError:
-            # Not on the disk for sure: take back what no spooler has yet.
+            # Not on the disk for sure: take all of it back, unless a spooler has some already.
             with self.ledger.transaction() as rows:
-                taken_back = [p for p in published if rows.forget_unstarted(p.job_id)]
-                for place in taken_back:
-                    self.spool.withdraw(place.job_id, place.window)
-            if taken_back:
-                raise
+                known = [rows.row(place.job_id) for place in published]
+                if any(row is None or row.attempt for row in known):
+                    return
+                for place in published:
+                    rows.forget_unstarted(place.job_id)
+                    self.spool.withdraw(place.job_id)
+            raise
 
     def _has_room(self, rows: Transaction, job: Job) -> bool:
         """Tell whether a new job may go into the window at once, past nobody who waits."""
@@ -216,7 +219,7 @@ class SpoolEngine:
             if window is not None:
                 rows.enter_window(job_id, window)
                 promoted = True
-            else:
+            elif not self.spool.has(DONE, job_id):
                 rows.close(job_id, DEAD, time.time(), LOST)
         return self.sleepers(rows) if promoted else []
 
@@ -231,7 +234,8 @@ class SpoolEngine:
         for file in self.spool.window():
             if file.job_id == job_id:
                 return file.name
-        return None
+        # It was moved back to waiting/ while we looked elsewhere.
+        return window if self.spool.promote(job_id, window) else None
 
     def sleepers(self, rows: Transaction, unknown: int = 0) -> list[int]:
         """Return as many idle spoolers as there are ready files, no more.
@@ -387,23 +391,32 @@ class SpoolEngine:
             raise JobNotFound(job_id)
         if state not in FINAL:
             raise JobStateError(job_id, "delete", state, "one that has ended")
-        self._forget([job_id])
+        if not self._forget([job_id]):
+            raise JobStateError(job_id, "delete", f"{state}, its file still in use", "put away")
 
     def purge(self, before: float, limit: int, states: frozenset[str] = FINAL) -> int:
         """Delete up to `limit` jobs in these final states that ended before a time; how many."""
         ended = self.ledger.ended_before(before, limit, states)
-        self._forget(ended)
-        return len(ended)
+        return len(self._forget(ended)) if ended else 0
 
-    def _forget(self, job_ids: list[str]) -> None:
-        # A row may go only when its file is gone: else the file would be found and adopted.
-        for job_id in job_ids:
-            self.spool.remove(DEAD_PLACE, job_id)
+    def _forget(self, job_ids: list[str]) -> list[str]:
+        """Delete files, then rows, of those that are still final; return whom it was done to.
+
+        A row may go only when its file is gone: else the file would be found, adopted and run.
+        One that is still in the window, to be put away by its lock's holder, stays for now.
+        """
+        forgotten = []
         with self.ledger.transaction() as rows:
+            in_window = {file.job_id for file in self.spool.window()}
             for job_id in job_ids:
                 row = rows.row(job_id)
-                if row is not None and row.state in FINAL and row.window is None:
-                    rows.delete(job_id)
+                if row is None or row.state not in FINAL or job_id in in_window:
+                    continue
+                for place in (WAITING, DEAD_PLACE):
+                    self.spool.remove(place, job_id)
+                rows.delete(job_id)
+                forgotten.append(job_id)
+        return forgotten
 
     def revive(self, job_id: str) -> None:
         """Run a dead, cancelled or expired job again: row first, then the file.
@@ -414,7 +427,12 @@ class SpoolEngine:
             row = rows.row(job_id)
             if row is None:
                 raise JobNotFound(job_id)
-            if row.state not in REVIVABLE or not rows.revive(job_id, time.time()):
+            if row.state not in REVIVABLE:
                 raise JobStateError(job_id, "retry", row.state, "dead, cancelled or expired")
+            holder = rows.holder_of(row.task, row.unique_key) if row.unique_key else None
+            if holder is not None:
+                others = f"alone under its unique key, which job {holder} holds now"
+                raise JobStateError(job_id, "retry", row.state, others)
+            rows.revive(job_id, time.time())
         self.spool.exhume(job_id)
         self.ring()

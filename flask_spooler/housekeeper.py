@@ -25,7 +25,7 @@ import msgspec
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import LedgerError
-from .job import CANCELLED, EXPIRED, FINAL, QUEUED, SUCCEEDED
+from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
@@ -49,6 +49,9 @@ RETIRING: Final = frozenset({SUCCEEDED, CANCELLED, EXPIRED})
 ABANDONED: Final = 3600.0
 """Seconds after which a file in ``tmp/`` belongs to nobody any more."""
 
+CLOCK_JUMP: Final = 5.0
+"""Seconds by which the clock must have gone back to be worth a line in the log."""
+
 TRUST: Final = 2.0
 """Seconds for which the steps of others are left alone: each takes milliseconds."""
 
@@ -66,7 +69,8 @@ class Housekeeper:
         self._tick_at = 0.0
         self._survey: Iterator[int] = iter(())
         self._urgent = False
-        self._surveyed: tuple[int, int] | None = None
+        self._looked_at = (time.time(), time.monotonic())
+        self._surveyed: int | None = None
 
     def run(self) -> None:
         """Wait for the lock of the one housekeeper, then keep house until the process ends."""
@@ -98,6 +102,7 @@ class Housekeeper:
 
     def round(self, now: float) -> float:
         """Do what is to be done at `now`; return the seconds until there may be more."""
+        self._watch_clock(now)
         try:
             more = self._promote(now)
             tick = now - self._tick_at >= TICK or now < self._tick_at
@@ -120,6 +125,15 @@ class Housekeeper:
             return 0.0
         until_due = TICK if next_due is None else next_due - time.time()
         return min(max(until_due, 0.0), TICK)
+
+    def _watch_clock(self, now: float) -> None:
+        """Say so when the clock was set back: jobs wait until it is there again."""
+        elapsed = time.monotonic() - self._looked_at[1]
+        back = self._looked_at[0] + elapsed - now
+        if back > CLOCK_JUMP:
+            what = f"the clock was set back by {back:.0f} s"
+            announce(spool_trouble, self.app, what=what, error="jobs that wait, wait longer")
+        self._looked_at = (now, time.monotonic())
 
     def _promote(self, now: float) -> bool:
         """Make due jobs queued and fill the window; True when there are more of them."""
@@ -145,6 +159,10 @@ class Housekeeper:
         for row in rows.values():
             if row.id not in seen and now - max(row.due_at, row.started_at or 0) > TRUST:
                 self.engine.find_again(row.id)
+        for row in rows.values():
+            if row.cancel_asked and row.state == RUNNING:
+                # Asked for by somebody who may not signal the server's processes.
+                _uwsgi.abort(row.process)
         ready = {row.id for row in rows.values() if row.state == QUEUED}
         stale = [
             file
@@ -180,12 +198,12 @@ class Housekeeper:
         somebody has deleted the ledger. After that again and again, one step a tick, for the rare
         file whose enqueue or cancel was killed between its two steps.
         """
-        identity = self._ledger.identity()
-        if identity != self._surveyed:
+        generation = self._ledger.generation()
+        if generation != self._surveyed:
             if self._surveyed is not None:
                 what = "the ledger was replaced, its history begins anew"
                 announce(spool_trouble, self.app, what=what, error="jobs are found by their files")
-            self._surveyed, self._urgent = identity, True
+            self._surveyed, self._urgent = generation, True
             self._survey = self._compare_all(now)
             self._register(now)
         if not (self._urgent or tick):

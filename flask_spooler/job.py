@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import struct
 import threading
@@ -33,6 +34,8 @@ FORMAT: Final = 1
 MARK: Final = b"flask_spooler"
 SIGNATURE: Final = b"signature"
 DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+
+_ID: Final = re.compile(r"[0-9A-Za-z_-]{20,40}", re.ASCII)
 
 SCHEDULED: Final = "scheduled"
 QUEUED: Final = "queued"
@@ -129,6 +132,11 @@ def parse_file(data: bytes) -> Packet:
     if len(data) > 4 + size:
         packet["body"] = data[4 + size :]
     return packet
+
+
+def is_id(text: str) -> bool:
+    """Tell whether this could be the id of a job; anything may come from URLs and shells."""
+    return _ID.fullmatch(text) is not None
 
 
 def is_ours(packet: Packet) -> bool:

@@ -49,7 +49,11 @@ class Options:
             changes["delay"] = None
         if changes.get("delay") is not None and changes.get("at") is None:
             changes["at"] = None
-        checked = {name: _check(name, value) for name, value in changes.items()}
+        usual = Options()
+        checked = {
+            name: getattr(usual, name) if value is None else CHECKS[name](name, value)
+            for name, value in changes.items()
+        }
         return replace(self, **checked)
 
     def expires_at(self, now: float) -> float | None:
@@ -67,13 +71,6 @@ class Options:
                 return now + seconds_of("expires", number)
 
 
-def _check(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    check = CHECKS.get(name)
-    return check(name, value) if check else value
-
-
 def _queue(name: str, value: Any) -> str:
     ok = isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
     if not ok or "/" in value or value.startswith("."):
@@ -87,9 +84,9 @@ def _priority(name: str, value: Any) -> int:
     return value
 
 
-def _positive(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(name, "a whole number from 1", value)
+def _attempts(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
+        raise OptionError(name, "a whole number from 1 to 1,000,000", value)
     return value
 
 
@@ -101,9 +98,17 @@ def _limit(name: str, value: Any) -> float:
 
 
 def _key(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 500:
+    if not isinstance(value, str) or not 0 < len(value) <= 500 or not _is_unicode(value):
         raise OptionError(name, "a string of 1 to 500 characters", value)
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _exceptions(name: str, value: Any) -> Exceptions:
@@ -139,7 +144,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "priority": _priority,
     "at": _at,
     "delay": _delay,
-    "max_attempts": _positive,
+    "max_attempts": _attempts,
     "backoff": lambda _, value: check_backoff(value),
     "retry_on": _exceptions,
     "discard_on": _exceptions,

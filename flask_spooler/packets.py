@@ -9,6 +9,7 @@ and the names that act.
 from __future__ import annotations
 
 import json
+import reprlib
 from typing import Any, Final
 
 from .errors import ArgumentError
@@ -60,15 +61,16 @@ def _name(name: str) -> bytes:
 
 
 def _value(name: str, value: Any) -> bytes:
-    if isinstance(value, bytes):
-        data = value
-    elif isinstance(value, str):
-        data = value.encode()
-    else:
-        try:
+    try:
+        if isinstance(value, bytes):
+            data = value
+        elif isinstance(value, str):
+            data = value.encode()
+        else:
             data = json.dumps(value, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise _refused(f"{name}={value!r} is neither bytes, text nor JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        shown = reprlib.repr(value)
+        raise _refused(f"{name}={shown} is neither bytes, text nor JSON: {error}") from error
     if len(data) > LONGEST_VALUE:
         raise _refused(
             f"{name} takes {len(data):,} bytes, uWSGI carries 65,535 a value: "

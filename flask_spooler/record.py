@@ -72,6 +72,7 @@ class Row(msgspec.Struct, frozen=True):
     pid: int | None
     pid_started: int | None
     boot: str | None
+    unique_key: str | None
 
     @property
     def process(self) -> Process:

@@ -25,6 +25,8 @@ Backoff = Union[Callable[[int], float], Sequence[float]]
 FIRST = 1.0
 LONGEST = 3600.0
 JITTER = 0.25
+LONGEST_WAIT = 315_576_000.0
+"""Ten years: what is longer is a mistake in somebody's arithmetic."""
 
 
 class SpoolAnswer(IntEnum):
@@ -47,8 +49,8 @@ class Retry(Exception):
 
     def __init__(self, delay: float | timedelta | None = None, reason: str = "") -> None:
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if seconds is not None and not 0 <= seconds < float("inf"):
-            raise OptionError("Retry(delay=…)", "a finite number of seconds from 0", delay)
+        if seconds is not None and not _is_wait(seconds):
+            raise OptionError("Retry(delay=…)", "seconds from 0, under ten years", delay)
         super().__init__(reason or "the task asked to be run again")
         self.delay = seconds
 
@@ -93,8 +95,8 @@ def backoff_seconds(backoff: Backoff, attempt: int) -> float:
     """
     policy = backoff if callable(backoff) else listed(backoff)
     seconds = policy(attempt)
-    if not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
-        raise OptionError("backoff", "a finite number of seconds from 0", seconds)
+    if not _is_wait(seconds):
+        raise OptionError("backoff", "a number of seconds from 0, under ten years", seconds)
     return float(seconds)
 
 
@@ -114,5 +116,5 @@ def _is_wait(value: object) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and 0 <= value < float("inf")
+        and 0 <= value < LONGEST_WAIT
     )

@@ -40,6 +40,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from .failpoints import reach
+from .job import is_id
 
 WAITING: Final = "waiting"
 WRITING: Final = "tmp"
@@ -51,7 +52,6 @@ PLACES: Final = (WAITING, WRITING, DEAD, DONE, CORRUPT)
 OUTCOME: Final = ".outcome"
 PREFIX: Final = "uwsgi_spoolfile_on_"
 _OURS: Final = re.compile(re.escape(PREFIX) + r"(\d{19})_([0-9A-Za-z_-]{20,40})")
-_ID: Final = re.compile(r"[0-9A-Za-z_-]{20,40}")
 
 CLOCK_TICK: Final = 0.02
 """uWSGI compares an mtime with time(2), which lags behind the precise clock by up to one kernel
@@ -161,10 +161,14 @@ class Spool:
             reach("publish.fsync_directory")
             self._sync_directory(self.root if in_window else self.root / WAITING)
 
-    def withdraw(self, job_id: str, window_name: str | None) -> bool:
-        """Unlink a file whose publishing failed half-way; False when it was gone already."""
-        path = self._window(window_name) if window_name else self._at(WAITING, job_id)
-        return self._forget(path)
+    def withdraw(self, job_id: str) -> bool:
+        """Unlink a published file wherever it stands by now; under the write lock only.
+
+        It may have been promoted since: by the same transaction, or by somebody after its commit.
+        """
+        if self._forget(self._at(WAITING, job_id)):
+            return True
+        return any(self._forget(self.root / f.name) for f in self.window() if f.job_id == job_id)
 
     def discard_written(self, job_id: str) -> None:
         """Unlink a file in ``tmp/`` that will not be published, if it is there."""
@@ -226,16 +230,16 @@ class Spool:
         The outcome is written first: a crash in between leaves an outcome without a job file,
         and a job in the window whose attempt has no end, which counts as a crash.
         """
-        aside = self.root / WRITING / f"{job_id}{OUTCOME}"
+        aside = self._at(WRITING, job_id) + OUTCOME
         self._forget(aside)
         self._write(aside, outcome)
-        os.rename(aside, self.root / DONE / f"{job_id}{OUTCOME}")
+        os.rename(aside, self._at(DONE, job_id) + OUTCOME)
         reach("done.rename")
         return self._move(self._window(window_name), self._at(DONE, job_id))
 
     def outcome(self, job_id: str) -> bytes:
         """Return the outcome that `set_done` kept."""
-        return (self.root / DONE / f"{job_id}{OUTCOME}").read_bytes()
+        return Path(self._at(DONE, job_id) + OUTCOME).read_bytes()
 
     def clear_done(self, job_id: str, place: str | None) -> None:
         """Move a job out of ``done/`` to `place`, or unlink it, after its row was written."""
@@ -244,7 +248,7 @@ class Spool:
             self._forget(path)
         else:
             self._move(path, self._at(place, job_id))
-        self._forget(self.root / DONE / f"{job_id}{OUTCOME}")
+        self._forget(path + OUTCOME)
 
     def quarantine(self, window_name: str) -> str | None:
         """Rename a file that is no job of ours from the window to ``corrupt/``; its new name."""
@@ -322,7 +326,7 @@ class Spool:
 
     def _at(self, place: str, job_id: str) -> str:
         # Ids come from URLs and command lines too: whatever else they hold, no path leaves here.
-        if _ID.fullmatch(job_id) is None:
+        if not is_id(job_id):
             raise FileNotFoundError(errno.ENOENT, "not the id of a job", job_id[:60])
         return f"{self._root}/{place}/{job_id}"
 

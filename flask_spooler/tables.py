@@ -42,8 +42,8 @@ def job_table(records: list[Record], now: float) -> str:
         table.add_row(
             record.id,
             Text(record.state, style=COLOURS.get(record.state, "")),
-            record.task,
-            record.queue,
+            Text(record.task),
+            Text(record.queue),
             f"{record.attempt}/{record.max_attempts}",
             ago(record.enqueued_at, now),
             ago(record.due_at, now) if waits else "",
@@ -57,7 +57,7 @@ def job_page(job: dict[str, Any], now: float) -> str:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()
-    facts.add_row("Job", job["id"])
+    facts.add_row("Job", Text(job["id"]))
     facts.add_row("Task", Text(job["task"]))
     facts.add_row("State", Text(job["state"], style=COLOURS.get(job["state"], "")))
     facts.add_row("Queue", Text(f"{job['queue']}, priority {job['priority']}"))

@@ -48,6 +48,13 @@ class Baseline:
         """Go where the server was started; uWSGI itself works in the spool directory."""
         os.chdir(self._directory)
 
+    def is_spoiled(self) -> bool:
+        """Tell whether somebody has closed descriptors that were not theirs.
+
+        Then uWSGI's and SQLite's are gone as well, and their numbers may stand for other files.
+        """
+        return not all(copy is None or _is_open(copy) for copy in self._descriptors)
+
     def restore(self) -> None:
         """Put back what is different; cheap when nothing is."""
         os.chdir(self._directory)
@@ -57,7 +64,7 @@ class Baseline:
         if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
             sys.stdin, sys.stdout, sys.stderr = self._streams
         for number, copy in enumerate(self._descriptors):
-            if not _is_open(number) and copy is not None:
+            if copy is not None and not _is_open(number) and _is_open(copy):
                 os.dup2(copy, number)
         for number, handler in self._handlers.items():
             if signal.getsignal(number) is not handler:

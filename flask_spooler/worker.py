@@ -148,6 +148,9 @@ class Worker:
         ``done/`` for the housekeeper.
         """
         change = judge(outcome, attempt.row, self._policy(attempt.job), time.time(), progress)
+        if this_process().spoiled:
+            self._set_aside(attempt, change, "the task closed descriptors that are not its own")
+            this_process().end()
         give_up = time.monotonic() + self.grace
         while True:
             try:
@@ -158,7 +161,7 @@ class Worker:
                 break
             except LedgerError as error:
                 if time.monotonic() >= give_up:
-                    raise self._set_aside(attempt, change, error) from None
+                    raise self._set_aside(attempt, change, str(error)) from None
         # Only idle spoolers are woken by others, and this one is not idle yet.
         _uwsgi.wake([*sleepers, os.getpid()] if more else sleepers)
         self._announce(attempt.job, attempt.row, change)
@@ -176,7 +179,7 @@ class Worker:
                 self._spool.bury(attempt.window, attempt.job.id)
         return SPOOL_RETRY
 
-    def _set_aside(self, attempt: Attempt, change: Change, error: LedgerError) -> NotNow:
+    def _set_aside(self, attempt: Attempt, change: Change, error: str) -> NotNow:
         """Keep file and outcome in ``done/`` until the ledger can be written again."""
         kept = msgspec.json.encode(Unrecorded(attempt.number, change))
         self._spool.set_done(attempt.window, attempt.job.id, kept)

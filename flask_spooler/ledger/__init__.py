@@ -36,7 +36,7 @@ import apsw
 from ..errors import LedgerError
 from ..failpoints import reach
 from ..interrupts import shielded
-from ..job import STATES
+from ..job import STATES, is_id
 from ..record import Attempt, Record, Row
 from .connection import Connection
 from .transaction import LONGEST_SHOWN, ROW, Transaction
@@ -53,10 +53,10 @@ _RECORD: Final = ", ".join(Record.__struct_fields__)
 class Ledger:
     """The ledger file of one spool, opened when it is first needed and once a process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self._mutex = threading.RLock()
-        self._connection = Connection(path)
+        self._connection = Connection(path, prepare)
 
     @contextmanager
     def transaction(self, patience: float = BUSY_SECONDS) -> Iterator[Transaction]:
@@ -85,6 +85,8 @@ class Ledger:
 
     def record(self, job_id: str) -> Record | None:
         """Return everything known of one job but its ended attempts; None where it is unknown."""
+        if not is_id(job_id):
+            return None
         with self._reading() as run:
             found = run(f"SELECT {_RECORD} FROM jobs WHERE id = ?", (job_id,)).fetchone()
             return Record(*found) if found else None
@@ -97,6 +99,8 @@ class Ledger:
 
     def state(self, job_id: str) -> str | None:
         """Return the state of one job, None where it is not known."""
+        if not is_id(job_id):
+            return None
         with self._reading() as run:
             found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
             return found.get  # type: ignore[no-any-return]
@@ -180,10 +184,10 @@ class Ledger:
         with self._reading() as run:
             return [boot for (boot,) in run("SELECT boot FROM servers ORDER BY since")]
 
-    def identity(self) -> tuple[int, int]:
-        """Return device and inode of the file in use: another one is another ledger."""
+    def generation(self) -> int:
+        """Return which ledger file this process uses: another number is another file."""
         with self._reading():
-            return self._connection.identity
+            return self._connection.generation
 
     def set_aside(self) -> Path:
         """Begin a new ledger; the old file is kept, and its new path returned."""

@@ -12,7 +12,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -30,8 +30,10 @@ COMPANIONS: Final = ("-wal", "-shm")
 class Connection:
     """One ledger file as this process sees it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, prepare: Callable[[], None]) -> None:
         self.path = path
+        self.generation = 0
+        self._prepare = prepare
         self.give_up_at = 0.0
         self._open: apsw.Connection | None = None
         self._pid = 0
@@ -47,13 +49,9 @@ class Connection:
         if self._open is None or self._pid != os.getpid() or not self._is_current():
             self._let_go()
             self._open = self._connect()
+            self.generation += 1
             self._pid = os.getpid()
         return self._open
-
-    @property
-    def identity(self) -> tuple[int, int]:
-        """Device and inode of the file in use: another one is another ledger."""
-        return self._file
 
     def set_aside(self) -> Path:
         """Move a ledger that is beyond use out of the way; the next use begins a new one.
@@ -89,6 +87,7 @@ class Connection:
 
     def _begin(self) -> None:
         """Make an empty ledger beside the path and link it into place, unless it is there."""
+        self._prepare()
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.{time.time_ns()}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         os.close(descriptor)

@@ -12,7 +12,7 @@ from typing import Final
 import apsw
 
 from .._uwsgi import Process
-from ..job import DEAD, FINAL, RUNNING, Job
+from ..job import DEAD, FINAL, RUNNING, Job, is_id
 from ..record import Change, ErrorInfo, Progress, Row
 
 LONGEST_SHOWN: Final = 65_536
@@ -38,7 +38,12 @@ class Transaction:
         self._run("ROLLBACK")
 
     def insert(self, job: Job, state: str, window: str | None) -> bool:
-        """Add the row of a job; False when it is there already, which is no error."""
+        """Add the row of a job; False when it is there already, which is no error.
+
+        A unique key that another unfinished job holds by now is left out: a job that was
+        published must have its row.
+        """
+        held = job.unique is not None and self.holder_of(job.task, job.unique) not in (None, job.id)
         shown = bytes(job.kwargs) if len(bytes(job.kwargs)) <= LONGEST_SHOWN else None
         added = self._run(
             "INSERT INTO jobs (id, task, queue, priority, state, window, enqueued_at, due_at,"
@@ -55,7 +60,7 @@ class Transaction:
                 job.due_at,
                 job.expires_at,
                 job.max_attempts,
-                job.unique,
+                None if held or state in FINAL else job.unique,
                 shown,
                 len(bytes(job.kwargs)),
             ),
@@ -104,6 +109,8 @@ class Transaction:
 
     def row(self, job_id: str) -> Row | None:
         """Return what decides the job's next step, or None where there is no row."""
+        if not is_id(job_id):
+            return None
         found = self._run(f"SELECT {ROW} FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return Row(*found) if found else None
 
