@@ -53,7 +53,8 @@ def run(step: str, path: Path, *strace: str) -> str:
     log = path.with_suffix(".strace")
     subprocess.run(
         ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log),
-         "-e", f"trace={','.join(CHANGING)}", *strace, sys.executable, "-m", "tests.test_strace", step, str(path)],
+         "-e", f"trace={','.join(CHANGING)}", *strace,
+         sys.executable, "-m", "tests.test_strace", step, str(path)],
         check=False, capture_output=True, timeout=30,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip

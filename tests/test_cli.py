@@ -1,0 +1,347 @@
+"""`flask spooler …` on an app, in this process: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from flask_spooler import Spooler, Task
+from flask_spooler._uwsgi import Process, boot, process
+from flask_spooler.cli import spooler_cli
+from flask_spooler.engine import SpoolEngine
+from flask_spooler.record import Change, ErrorInfo
+
+Run = Callable[..., Result]
+GONE = Process(0, 0)
+
+
+@pytest.fixture
+def work(spooler: Spooler) -> Task[..., Any]:
+    @spooler.task(name="work")
+    def work(path: str = "a", width: int = 1, rest: Any = None) -> None: ...
+
+    return work
+
+
+@pytest.fixture
+def engine(app: Flask, work: Task[..., Any]) -> SpoolEngine:
+    found: SpoolEngine = app.extensions["spooler"].engine
+    found.prepare()
+    return found
+
+
+@pytest.fixture
+def run(app: Flask, engine: SpoolEngine) -> Run:
+    runner = app.test_cli_runner()
+    return lambda *words: runner.invoke(spooler_cli, list(words))
+
+
+def done(result: Result) -> str:
+    """The output of a command that succeeded, without the final newline."""
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout.rstrip("\n")
+
+
+def refused(result: Result, status: int) -> str:
+    """What a command said that was refused: one error, no traceback, nothing else."""
+    assert result.exit_code == status, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+def ids(engine: SpoolEngine, **filters: Any) -> list[str]:
+    return [record.id for record in engine.ledger.find(**filters)]
+
+
+def end(engine: SpoolEngine, job_id: str, state: str = "dead") -> None:
+    with engine.ledger.transaction() as rows:
+        rows.close(job_id, state, time.time(), ErrorInfo("ValueError", "it\nbroke"))
+    engine.spool.bury_waiting(job_id)
+
+
+def start(engine: SpoolEngine, job_id: str, by: Process) -> None:
+    with engine.ledger.transaction() as rows:
+        rows.start(job_id, "window", time.time(), by, str(boot()))
+
+
+def test_enqueue_prints_the_id_of_the_new_job(run: Run, engine: SpoolEngine) -> None:
+    assert done(run("enqueue", "work")) == ids(engine)[0]
+
+
+def test_enqueue_as_json_prints_id_and_state(run: Run, engine: SpoolEngine) -> None:
+    found = json.loads(done(run("enqueue", "work", "--json")))
+    assert found == {"id": ids(engine)[0], "state": "queued"}
+    found = json.loads(done(run("enqueue", "work", "--delay", "60", "--json")))
+    assert found["state"] == "scheduled"
+
+
+def test_arguments_are_json_where_that_fits_the_annotation_and_text_otherwise(
+    run: Run, engine: SpoolEngine
+) -> None:
+    done(run("enqueue", "work", "path=5", "width=5", 'rest={"a": [1, null]}'))
+    done(run("enqueue", "work", "path=a=b", "rest=not json"))
+    kwargs = [json.loads(record.kwargs or b"") for record in engine.ledger.find()]
+    assert kwargs == [
+        {"path": "a=b", "rest": "not json"},
+        {"path": "5", "width": 5, "rest": {"a": [1, None]}},
+    ]
+
+
+def test_options_of_enqueue_reach_the_job(run: Run, engine: SpoolEngine) -> None:
+    done(run("enqueue", "work", "--queue", "mail", "--priority", "-7", "--at", "4000000000"))
+    (record,) = engine.ledger.find()
+    assert (record.queue, record.priority, record.due_at) == ("mail", -7, 4e9)
+    assert record.state == "scheduled"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["path"], "KEY=VALUE"),
+        (["--priority", "101"], "-100 to 100"),
+        (["--priority", "high"], "integer"),
+        (["--queue", "a/b"], "queue"),
+        (["--queue", "../x"], "queue"),
+        (["--delay", "-1"], "--delay"),
+        (["--delay", "nan"], "--delay"),
+        (["--delay", "soon"], "--delay"),
+        (["--at", "2030-01-01T00:00:00"], "time zone"),
+        (["--at", "tomorrow"], "ISO 8601"),
+        (["--at", "4000000000", "--delay", "5"], "one at a time"),
+        (["--nothing"], "No such option"),
+    ],
+)
+def test_a_wrong_call_of_enqueue_exits_with_2_and_enqueues_nothing(
+    run: Run, engine: SpoolEngine, words: list[str], said: str
+) -> None:
+    assert said in refused(run("enqueue", "work", *words), 2)
+    assert ids(engine) == []
+
+
+def test_enqueueing_an_unknown_task_exits_with_1_and_names_the_known_ones(
+    run: Run, engine: SpoolEngine
+) -> None:
+    said = refused(run("enqueue", "wrok"), 1)
+    assert "no task is named 'wrok'; known tasks: work" in said
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"), [("width=wide", "width='wide'"), ("height=3", "'height'")]
+)
+def test_arguments_that_do_not_fit_exit_with_1_and_name_task_and_argument(
+    run: Run, engine: SpoolEngine, argument: str, said: str
+) -> None:
+    answer = refused(run("enqueue", "work", argument), 1)
+    assert "cannot enqueue work" in answer
+    assert said in answer
+    assert ids(engine) == []
+
+
+def test_a_list_of_no_jobs_says_so(run: Run) -> None:
+    assert done(run("list")) == "No jobs fit."
+    assert json.loads(done(run("list", "--json"))) == []
+
+
+def test_list_shows_the_newest_job_first_and_filters(run: Run, engine: SpoolEngine) -> None:
+    first, mail = done(run("enqueue", "work")), done(run("enqueue", "work", "--queue", "mail"))
+    end(engine, first)
+    shown = done(run("list"))
+    assert shown.index(mail) < shown.index(first)
+    assert "ValueError: it" in shown
+    assert "broke" not in shown
+    assert [each["id"] for each in json.loads(done(run("list", "--json")))] == [mail, first]
+    for words, wanted in (
+        (["--state", "dead"], [first]),
+        (["--queue", "mail"], [mail]),
+        (["--task", "work"], [mail, first]),
+        (["--task", "other"], []),
+    ):
+        found = json.loads(done(run("list", "--json", *words)))
+        assert [each["id"] for each in found] == wanted
+
+
+def test_a_list_that_was_cut_says_so_on_stderr(run: Run, engine: SpoolEngine) -> None:
+    for _ in range(3):
+        done(run("enqueue", "work"))
+    result = run("list", "--limit", "2")
+    assert result.exit_code == 0
+    assert "newest 2" in result.stderr
+    assert "newest 2" not in result.stdout
+    assert len(json.loads(run("list", "--limit", "2", "--json").stdout)) == 2
+
+
+@pytest.mark.parametrize("words", [["--state", "lost"], ["--limit", "0"], ["--limit", "many"]])
+def test_a_wrong_call_of_list_exits_with_2(run: Run, words: list[str]) -> None:
+    refused(run("list", *words), 2)
+
+
+def test_show_tells_everything_of_one_job(run: Run, engine: SpoolEngine) -> None:
+    job_id = done(run("enqueue", "work", "path=x.png", "--queue", "mail"))
+    error = ErrorInfo("ValueError", "it broke", 'File "x.py", line 1')
+    start(engine, job_id, GONE)
+    with engine.ledger.transaction() as rows:
+        now = time.time()
+        change = Change(outcome="failed", state="retrying", due_at=now, ended_at=now, error=error)
+        rows.settle(job_id, 1, change)
+    page = done(run("show", job_id))
+    for text in (job_id, "work", "retrying", "mail", '"x.png"', "1 of 5", "it broke", "line 1"):
+        assert text in page
+    shown = json.loads(done(run("show", job_id, "--json")))
+    assert shown["kwargs"] == {"path": "x.png"}
+    assert shown["attempts"][0]["error"]["message"] == "it broke"
+    assert shown["error"]["traceback"] == 'File "x.py", line 1'
+
+
+@pytest.mark.parametrize("job_id", ["nobody", "../ledger.db", "x" * 5000, "\0"])
+def test_showing_an_unknown_job_exits_with_1(run: Run, job_id: str) -> None:
+    assert "no job has the id" in refused(run("show", job_id), 1)
+    refused(run("cancel", job_id), 1)
+    refused(run("retry", job_id), 1)
+
+
+def test_stats_count_jobs_by_queue_and_files_by_place(run: Run, engine: SpoolEngine) -> None:
+    assert done(run("stats")) == "No jobs yet."
+    job_id = done(run("enqueue", "work"))
+    done(run("enqueue", "work", "--queue", "mail"))
+    end(engine, job_id)
+    found = json.loads(done(run("stats", "--json")))
+    assert found["queues"]["default"]["dead"] == 1
+    assert found["queues"]["mail"]["queued"] == 1
+    assert (found["files"]["dead"], found["files"]["waiting"]) == (1, 1)
+    assert 0 <= found["oldest_queued_seconds"] < 60
+    page = done(run("stats"))
+    assert "mail" in page
+    assert "DEAD" in page
+
+
+def test_cancel_ends_waiting_jobs(run: Run, engine: SpoolEngine) -> None:
+    jobs = [done(run("enqueue", "work")) for _ in range(2)]
+    assert done(run("cancel", *jobs)) == "\n".join(f"{each}  cancelled" for each in jobs)
+    assert set(ids(engine, state="cancelled")) == set(jobs)
+
+
+def test_cancel_says_of_a_running_job_that_it_still_runs(run: Run, engine: SpoolEngine) -> None:
+    job_id = done(run("enqueue", "work"))
+    start(engine, job_id, GONE)
+    assert done(run("cancel", job_id)) == f"{job_id}  running"
+
+
+def test_one_refused_job_keeps_no_other_from_being_cancelled(run: Run, engine: SpoolEngine) -> None:
+    job_id, ended = done(run("enqueue", "work")), done(run("enqueue", "work"))
+    end(engine, ended)
+    result = run("cancel", ended, "nobody", job_id, "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["done"] == {job_id: "cancelled"}
+    assert set(found["refused"]) == {ended, "nobody"}
+    assert "must be unfinished" in found["refused"][ended]
+
+
+def test_retry_runs_ended_jobs_again_by_id_or_by_state(run: Run, engine: SpoolEngine) -> None:
+    jobs = [done(run("enqueue", "work")) for _ in range(4)]
+    for job_id, state in zip(jobs, ("dead", "dead", "cancelled", "expired"), strict=True):
+        end(engine, job_id, state)
+    assert done(run("retry", jobs[2])) == f"{jobs[2]}  queued"
+    found = json.loads(done(run("retry", "--state", "dead", "--json")))
+    assert found == {"done": {jobs[1]: "queued", jobs[0]: "queued"}, "refused": {}}
+    assert set(ids(engine, state="queued")) == set(jobs[:3])
+    assert set(engine.spool.names("waiting")) == set(jobs[:3])
+    assert done(run("retry", "--state", "dead")) == ""
+
+
+def test_retrying_a_job_that_waits_exits_with_1_and_says_why(run: Run) -> None:
+    job_id = done(run("enqueue", "work"))
+    assert "it is queued, and must be dead" in refused(run("retry", job_id), 1)
+
+
+@pytest.mark.parametrize("words", [[], ["some-id", "--state", "dead"], ["--state", "queued"]])
+def test_a_wrong_call_of_retry_exits_with_2(run: Run, words: list[str]) -> None:
+    refused(run("retry", *words), 2)
+
+
+def test_cancel_without_an_id_exits_with_2(run: Run) -> None:
+    refused(run("cancel"), 2)
+
+
+def test_a_paused_queue_holds_its_jobs_until_it_is_resumed(run: Run, engine: SpoolEngine) -> None:
+    job_id = done(run("enqueue", "work", "--queue", "mail"))
+    assert "mail is paused" in done(run("pause", "mail"))
+    with engine.ledger.transaction() as rows:
+        assert rows.next_jobs(5) == []
+        assert not rows.holds("default", str(boot()), time.time())
+    assert "mail goes on" in done(run("resume", "mail"))
+    with engine.ledger.transaction() as rows:
+        assert rows.next_jobs(5) == [job_id]
+
+
+def test_drain_says_how_many_servers_start_no_more_jobs(run: Run, engine: SpoolEngine) -> None:
+    with engine.ledger.transaction() as rows:
+        rows.register(str(boot()), time.time())
+    found = json.loads(done(run("drain", "--timeout", "60", "--json")))
+    assert found == {"draining": True, "servers": 1, "running": 0}
+    assert engine.is_draining(str(boot()))
+    assert json.loads(done(run("drain", "--cancel", "--json"))) == {"draining": False}
+    assert not engine.is_draining(str(boot()))
+
+
+def test_a_drain_that_jobs_outlast_exits_with_1(run: Run, engine: SpoolEngine) -> None:
+    job_id = done(run("enqueue", "work"))
+    start(engine, job_id, process(os.getpid()))
+    result = run("drain", "--timeout", "0.05", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["running"] == 1
+
+
+def test_a_drain_with_a_wrong_timeout_exits_with_2(run: Run) -> None:
+    assert "--timeout" in refused(run("drain", "--timeout", "long"), 2)
+
+
+def test_a_broken_ledger_exits_with_1_and_names_the_file(run: Run, engine: SpoolEngine) -> None:
+    engine.spool.ledger.write_bytes(b"a letter, not a database. " * 200)
+    for words in (["list"], ["stats"], ["show", "0" * 29], ["enqueue", "work"]):
+        assert "ledger.db" in refused(run(*words), 1)
+
+
+def test_an_app_without_a_spooler_exits_with_1_and_says_what_to_do() -> None:
+    result = Flask("bare").test_cli_runner().invoke(spooler_cli, ["list"])
+    assert "init_app" in refused(result, 1)
+
+
+def test_output_that_is_no_terminal_has_no_colours_and_no_cut_ids(
+    run: Run, engine: SpoolEngine
+) -> None:
+    job_id = done(run("enqueue", "work"))
+    for words in (["list"], ["show", job_id], ["stats"]):
+        assert "\x1b" not in done(run(*words))
+    assert job_id in done(run("list"))
+
+
+def test_a_spool_that_nobody_has_used_yet_shows_no_jobs(app: Flask, memory: Path) -> None:
+    assert not (memory / "spool").exists()
+    assert done(app.test_cli_runner().invoke(spooler_cli, ["list"])) == "No jobs fit."
+
+
+def test_an_id_that_is_no_utf8_is_an_unknown_job(run: Run) -> None:
+    refused(run("show", "\udcff"), 1)
+
+
+def test_names_are_shown_as_they_are(run: Run, app: Flask, spooler: Spooler) -> None:
+    @spooler.task(name="odd[/b]name", queue="[bold]")
+    def odd() -> None: ...
+
+    with app.app_context():
+        odd.enqueue()
+    shown = done(run("list"))
+    assert "odd[/b]name" in shown
+    assert "[bold]" in shown
