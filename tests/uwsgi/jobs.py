@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
 import io
 import os
 import signal
@@ -159,3 +161,60 @@ def take_down_the_server(path: str) -> None:
     note(path, f"run {time.time()}")
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@spooler.task(max_attempts=1)
+def end_badly(way: str) -> Any:
+    """End in one of the ways in which tasks should not."""
+    match way:
+        case "sys.exit":
+            sys.exit(3)
+        case "os._exit":
+            os._exit(3)
+        case "abort":
+            os.abort()
+        case "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        case "RecursionError":
+            return end_badly(way)
+        case "MemoryError":
+            raise MemoryError
+        case "GeneratorExit":
+            raise GeneratorExit
+        case "unprintable":
+            raise UnprintableError
+        case "not JSON":
+            return object()
+        case "too large":
+            return "x" * (17 * 2**20)
+        case "surrogate":
+            raise ValueError(os.fsdecode(b"\xff\xfe"))
+        case "closed spool file":
+            for number in range(3, 100):
+                with contextlib.suppress(OSError):
+                    os.close(number)
+    return None
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+
+@spooler.task
+def keep(
+    data: bytes = b"", text: str = "", priority: int = 0, spooler: str = "", at: str = "",
+    body: str = "", id: str = "", task: str = "", queue: str = "",
+) -> list[Any]:  # fmt: skip
+    """Answer what was received; its parameters bear the names that would act in a packet."""
+    digest = hashlib.sha256(data + text.encode()).hexdigest()
+    return [len(data), len(text), digest, priority, spooler, at, body, id, task, queue]
+
+
+@spooler.task
+def many_results(kind: str) -> Any:
+    """Return a value of this kind."""
+    return {
+        "none": None, "true": True, "minus two": -2, "minus one": -1, "zero": 0, "empty": "",
+        "list": [1, "2", None], "nested": {"a": {"b": [1.5]}}, "bytes": b"\x00\xff",
+    }[kind]  # fmt: skip
