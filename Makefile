@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint clean
+KILLS ?= 3000
+SOAK ?= 600
+
+.PHONY: help run test soak lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,8 +25,14 @@ run: .venv/installed ## install what is missing and start the server in the fore
 	@echo "  .venv/bin/flask spooler list                           all jobs; Ctrl-C here stops the server"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec uwsgi --ini uwsgi.ini
 
+# Most tests wait for a server most of the time, so several files run at once; those that look at
+# the clock closely are marked "alone" and run by themselves after the others.
 test: .venv/installed lint ## run every test that this machine can run, and say what was skipped
-	$(BIN)/python -m pytest -ra
+	$(BIN)/python -m pytest -ra -m 'not alone' -n 3 --dist loadfile
+	$(BIN)/python -m pytest -ra -m alone
+
+soak: .venv/installed ## kill servers for ten minutes and write docs/reliability.md
+	$(BIN)/python -m tests.witness.run --kills $(KILLS) --seconds $(SOAK) --report docs/reliability.md
 
 lint: .venv/installed ## check style and types
 	$(BIN)/ruff check .

@@ -67,6 +67,7 @@ def counts(state: AppState) -> dict[str, int]:
     return state.engine.ledger.counts()["default"]
 
 
+@pytest.mark.alone
 def test_a_job_is_started_soon_after_a_spooler_becomes_free_whatever_the_frequency(
     start_server: Start, tmp_path: Path
 ) -> None:

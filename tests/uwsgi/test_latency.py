@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 
 import jobs
+import pytest
 from server import Server, client, wait_until
 
 Start = Callable[..., Server]
+
+pytestmark = pytest.mark.alone
 
 REQUESTS = 200
 IDLE = 5.0
