@@ -32,6 +32,7 @@ test: .venv/installed lint ## run every test that this machine can run, and say 
 	$(BIN)/python -m pytest -ra -m alone
 
 soak: .venv/installed ## kill servers for ten minutes and write docs/reliability.md
+	SCHEDULED=100000 $(BIN)/python -m pytest -q -s -k scheduled_under_load tests/uwsgi/test_faults.py
 	$(BIN)/python -m tests.witness.run --kills $(KILLS) --seconds $(SOAK) --report docs/reliability.md
 
 lint: .venv/installed ## check style and types

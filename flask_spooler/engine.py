@@ -39,7 +39,7 @@ from .job import (
     open_packet,
     parse_file,
 )
-from .ledger import Ledger, Transaction
+from .ledger import Ledger, Seen, Transaction
 from .record import ErrorInfo, Unrecorded
 from .spool import DEAD as DEAD_PLACE
 from .spool import DONE, WAITING, Spool
@@ -126,7 +126,7 @@ class SpoolEngine:
             self._write(jobs)
             with self.ledger.transaction() as rows:
                 places = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
-                sleepers = self._fill_window(rows, jobs, places)
+                sleepers = self.promote(rows) if len(jobs) > 1 else []
                 ring = self._needs_housekeeper(rows, jobs, places)
         except BaseException:
             for job in jobs:
@@ -152,20 +152,17 @@ class SpoolEngine:
         if holder is not None:
             self.spool.discard_written(job.id)
             return Place(holder, None, published=False)
-        window = None
-        if alone and not job.is_scheduled and self._has_room(rows, job):
-            window = self.spool.window_name(job.id)
+        window: str | None = None
+        sleepers: list[int] = []
+        if alone and not job.is_scheduled:
+            window, sleepers = self._way_into_window(rows, job)
         rows.on_rollback(functools.partial(self.spool.withdraw, job.id))
         self.spool.publish(job.id, window)
+        # Woken before the commit, which is done long before a spooler gets as far as `start`;
+        # and there it would wait for the write lock.
+        _uwsgi.wake(sleepers)
         rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
         return Place(job.id, window, published=True)
-
-    def _fill_window(
-        self, rows: Transaction, jobs: list[Job], places: dict[str, Place]
-    ) -> list[int]:
-        if len(jobs) > 1:
-            return self.promote(rows)
-        return self.sleepers(rows) if places[jobs[0].id].window else []
 
     @staticmethod
     def _needs_housekeeper(rows: Transaction, jobs: list[Job], places: dict[str, Place]) -> bool:
@@ -192,13 +189,12 @@ class SpoolEngine:
                     self.spool.withdraw(place.job_id)
             raise
 
-    def _has_room(self, rows: Transaction, job: Job) -> bool:
-        """Tell whether a new job may go into the window at once, past nobody who waits."""
-        return not (
-            rows.ready() >= self.window_size
-            or rows.has_waiting()
-            or rows.holds(job.queue, str(_uwsgi.boot()), time.time())
-        )
+    def _way_into_window(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
+        """Return a name in the window, and whom to wake, if a new job passes nobody who waits."""
+        seen = rows.look_around(job.queue, str(_uwsgi.boot()), time.time())
+        if seen.held or seen.waiting or seen.ready >= self.window_size:
+            return None, []
+        return self.spool.window_name(job.id), _idle(seen)[: seen.ready + 1]
 
     @property
     def window_size(self) -> int:
@@ -211,17 +207,18 @@ class SpoolEngine:
         Rename, then row: a crash in between leaves a row that says waiting while its file is in
         the window, which `start` accepts.
         """
-        promoted = False
-        if rows.is_draining(str(_uwsgi.boot()), time.time()):
+        seen = rows.look_around(None, str(_uwsgi.boot()), time.time())
+        if seen.held or not seen.waiting:
             return []
-        for job_id in rows.next_jobs(self.window_size - rows.ready()):
+        ready = seen.ready
+        for job_id in rows.next_jobs(self.window_size - ready):
             window = self._enter_window(job_id)
             if window is not None:
                 rows.enter_window(job_id, window)
-                promoted = True
+                ready += 1
             elif not self.spool.has(DONE, job_id):
                 rows.close(job_id, DEAD, time.time(), LOST)
-        return self.sleepers(rows) if promoted else []
+        return _idle(seen)[:ready] if ready > seen.ready else []
 
     def _enter_window(self, job_id: str) -> str | None:
         window = self.spool.window_name(job_id)
@@ -242,9 +239,8 @@ class SpoolEngine:
 
         `unknown` files are ready as well, though no row speaks of them yet.
         """
-        busy = set(rows.busy())
-        idle = [pid for pid in _uwsgi.spooler_pids() if pid not in busy]
-        return idle[: rows.ready() + unknown] if idle else []
+        seen = rows.look_around(None, str(_uwsgi.boot()), time.time())
+        return _idle(seen)[: seen.ready + unknown]
 
     def drain(self, until: float) -> int:
         """Let the servers on this spool start no jobs until a time; how many servers that are.
@@ -436,3 +432,7 @@ class SpoolEngine:
             rows.revive(job_id, time.time())
         self.spool.exhume(job_id)
         self.ring()
+
+
+def _idle(seen: Seen) -> list[int]:
+    return [pid for pid in _uwsgi.spooler_pids() if pid not in seen.busy]

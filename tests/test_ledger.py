@@ -306,10 +306,10 @@ def test_only_queued_jobs_outside_the_window_are_next(ledger: Ledger) -> None:
     add(ledger, window="already there")
     with ledger.transaction() as rows:
         assert rows.next_jobs(10) == []
-        assert not rows.has_waiting()
+        assert not rows.look_around(None, "", NOW).waiting
         waiting = add_within(rows)
         assert rows.next_jobs(10) == [waiting]
-        assert rows.has_waiting()
+        assert rows.look_around(None, "", NOW).waiting
 
 
 def add_within(rows: Transaction, **changes: object) -> str:
@@ -326,7 +326,7 @@ def test_jobs_of_a_paused_queue_are_not_next_until_it_goes_on(ledger: Ledger) ->
         assert not rows.holds("default", "boot", NOW)
         assert rows.next_jobs(10) == [other]
         rows.pause("default", True)
-        assert not rows.has_waiting()
+        assert not rows.look_around(None, "", NOW).waiting
         rows.pause("mail", False)
         assert not rows.holds("mail", "boot", NOW)
         assert rows.next_jobs(10) == [mail]
@@ -375,7 +375,7 @@ def test_ready_jobs_are_those_in_the_window_that_do_not_run(ledger: Ledger) -> N
     add(ledger)
     with ledger.transaction() as rows:
         assert rows.ready() == 1
-        assert rows.busy() == [ME.pid]
+        assert rows.look_around(None, "", NOW).busy == {ME.pid}
     assert set(ledger.in_window()) == {ready, running}
 
 
@@ -782,9 +782,9 @@ def test_a_drain_belongs_to_one_boot_and_ends_by_itself(ledger: Ledger) -> None:
         rows.register("boot two", NOW + 1)
         rows.register("boot one", NOW + 2)
         rows.drain("boot one", NOW + 10)
-        assert rows.is_draining("boot one", NOW)
-        assert not rows.is_draining("boot two", NOW)
-        assert not rows.is_draining("boot one", NOW + 10)
+        assert rows.look_around(None, "boot one", NOW).held
+        assert not rows.look_around(None, "boot two", NOW).held
+        assert not rows.look_around(None, "boot one", NOW + 10).held
         assert rows.holds("any queue", "boot one", NOW)
         assert not rows.holds("any queue", "boot two", NOW)
         rows.drain("boot two", NOW + 10)

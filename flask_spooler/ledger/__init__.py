@@ -39,9 +39,9 @@ from ..interrupts import shielded
 from ..job import STATES, is_id
 from ..record import Attempt, Record, Row
 from .connection import Connection
-from .transaction import LONGEST_SHOWN, ROW, Transaction
+from .transaction import LONGEST_SHOWN, ROW, Seen, Transaction
 
-__all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Ledger", "Transaction"]
+__all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Ledger", "Seen", "Transaction"]
 
 BUSY_SECONDS: Final = 5.0
 """How long a transaction waits for the write lock before it gives up, unless told otherwise."""

@@ -7,7 +7,7 @@ only by `revive`. Nothing here begins, commits or waits; `Ledger.transaction` do
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -19,6 +19,19 @@ LONGEST_SHOWN: Final = 65_536
 """Arguments of more bytes stay in the job file only; the row says how large they are."""
 
 ROW: Final = ", ".join(Row.__struct_fields__)
+
+
+class Seen(NamedTuple):
+    """The window and those around it at one moment."""
+
+    ready: int
+    """Jobs in the window that wait for a spooler."""
+    waiting: bool
+    """Whether a due job waits outside and may enter."""
+    held: bool
+    """Whether nothing may enter."""
+    busy: frozenset[int]
+    """Processes that run a job."""
 
 
 class Transaction:
@@ -258,9 +271,22 @@ class Transaction:
         found = self._run("SELECT count(*) FROM jobs WHERE window IS NOT NULL AND state = 'queued'")
         return found.get  # type: ignore[no-any-return]
 
-    def has_waiting(self) -> bool:
-        """Tell whether a due job waits outside the window and may enter it."""
-        return bool(self.next_jobs(1))
+    def look_around(self, queue: str | None, boot: str, now: float) -> Seen:
+        """Return, with one query, what decides whether a job enters the window and who is woken.
+
+        `held` is whether this boot drains or, where one is named, the queue is paused.
+        """
+        ready, waiting, held, busy = self._run(
+            "SELECT (SELECT count(*) FROM jobs WHERE window IS NOT NULL AND state = 'queued'),"
+            " EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND window IS NULL"
+            "  AND queue NOT IN (SELECT name FROM queues WHERE paused)),"
+            " EXISTS (SELECT 1 FROM queues WHERE name = ? AND paused)"
+            "  OR EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?),"
+            " (SELECT group_concat(pid) FROM jobs WHERE window IS NOT NULL AND state = 'running')",
+            (queue, boot, now),
+        ).get
+        pids = frozenset(map(int, busy.split(","))) if busy else frozenset()
+        return Seen(ready, bool(waiting), bool(held), pids)
 
     def next_jobs(self, limit: int) -> list[str]:
         """Return who enters the window next: highest priority first, then the oldest due."""
@@ -282,11 +308,6 @@ class Transaction:
         )
         return not found.get
 
-    def busy(self) -> list[int]:
-        """Return the processes that run a job now."""
-        found = self._run("SELECT pid FROM jobs WHERE window IS NOT NULL AND state = 'running'")
-        return [pid for (pid,) in found]
-
     def drain(self, boot: str, until: float) -> None:
         """Let a boot start no jobs until a time; a time in the past takes it back."""
         self._run("UPDATE servers SET draining_until = ? WHERE boot = ?", (until, boot))
@@ -298,13 +319,6 @@ class Transaction:
     def unregister(self, boot: str) -> None:
         """Forget a server that is gone."""
         self._run("DELETE FROM servers WHERE boot = ?", (boot,))
-
-    def is_draining(self, boot: str, now: float) -> bool:
-        """Tell whether this boot starts no jobs for now."""
-        found = self._run(
-            "SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?", (boot, now)
-        )
-        return found.get is not None
 
     def note_stop(self, job_id: str) -> None:
         """Note that the process that runs a job was told to end: its death is no crash."""
