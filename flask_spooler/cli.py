@@ -17,6 +17,7 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
+from . import operations
 from .errors import NotInitialised, OptionError, SpoolerError
 from .extension import EXTENSION, AppState
 from .job import STATES
@@ -161,7 +162,7 @@ def stats(as_json: bool) -> None:
 @_command
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs for good; a running one is stopped."""
-    _each(job_ids, _state().engine.cancel, as_json)
+    _each(job_ids, functools.partial(operations.cancel, _state().engine), as_json)
 
 
 @spooler_cli.command()
@@ -178,7 +179,7 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
         job_ids = tuple(record.id for record in _all(state))
 
     def again(job_id: str) -> str:
-        engine.revive(job_id)
+        operations.revive(engine, job_id)
         return "queued"
 
     _each(job_ids, again, as_json)
@@ -192,7 +193,7 @@ def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Delete jobs that have ended, their history and their files."""
 
     def forget(job_id: str) -> str:
-        _state().engine.delete(job_id)
+        operations.delete(_state().engine, job_id)
         return "deleted"
 
     _each(job_ids, forget, as_json)
@@ -206,7 +207,7 @@ def purge(older_than: str, as_json: bool) -> None:
     """Delete all jobs that ended longer ago than this, dead ones included."""
     before = time.time() - parse_length("--older-than", older_than)
     purged = 0
-    while step := _state().engine.purge(before, PURGE_STEP):
+    while step := operations.purge(_state().engine, before, PURGE_STEP):
         purged += step
     _print({"purged": purged} if as_json else f"{purged} job(s) deleted.")
 
@@ -216,7 +217,7 @@ def purge(older_than: str, as_json: bool) -> None:
 @_command
 def pause(queue: str) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
-    _state().engine.pause(queue)
+    operations.pause(_state().engine, queue)
     click.echo(f"Queue {queue} is paused; go on with: flask spooler resume {queue}")
 
 
@@ -225,7 +226,7 @@ def pause(queue: str) -> None:
 @_command
 def resume(queue: str) -> None:
     """Start jobs of QUEUE again."""
-    _state().engine.pause(queue, False)
+    operations.pause(_state().engine, queue, False)
     click.echo(f"Queue {queue} goes on.")
 
 
@@ -242,13 +243,13 @@ def drain(timeout: str, take_back: bool, as_json: bool) -> None:
     """
     state = _state()
     if take_back:
-        state.engine.drain(0.0)
+        operations.drain(state.engine, 0.0)
         _print({"draining": False} if as_json else "Jobs are started again.")
         return
     seconds = parse_seconds("--timeout", timeout) if timeout else state.config.grace
     until = time.time() + seconds
-    servers = state.engine.drain(until)
-    while (running := state.engine.running()) and time.time() < until:
+    servers = operations.drain(state.engine, until)
+    while (running := operations.running(state.engine)) and time.time() < until:
         time.sleep(LOOK_EVERY)
     told = f"{servers} server(s) start no more jobs; {running} still run"
     _print({"draining": True, "servers": servers, "running": running} if as_json else told)

@@ -1,8 +1,9 @@
 """How a job gets to be run: the seam between a task and what runs it.
 
-Owns the steps that need the spool and the ledger together: submit, promote, wake, cancel, revive.
-The order of file and row in each step is the rule by which a crash between them is repaired;
-`docs/guarantees.md` lists them. Another engine could take the same `Job`.
+Owns the way into the spool and into the window: submit, promote, wake. The order of file and row
+in each step is the rule by which a crash between them is repaired; `docs/guarantees.md` lists
+them. What people ask for is in `operations`, what crashes leave to be done in `upkeep`. Another
+engine could take the same `Job`.
 """
 
 from __future__ import annotations
@@ -16,43 +17,25 @@ from typing import Final
 from . import _uwsgi
 from .errors import (
     EnqueueError,
-    JobNotFound,
-    JobStateError,
     LedgerError,
-    PacketError,
     PayloadTooLarge,
 )
 from .job import (
-    CANCELLED,
     DEAD,
-    EXPIRED,
-    FINAL,
     QUEUED,
-    RETRYING,
-    REVIVABLE,
-    RUNNING,
     SCHEDULED,
-    SUCCEEDED,
     Job,
     encode_packet,
-    is_ours,
-    open_packet,
-    parse_file,
 )
 from .ledger import Ledger, Seen, Transaction
-from .record import ErrorInfo, Unrecorded
-from .spool import DEAD as DEAD_PLACE
-from .spool import DONE, WAITING, Spool
+from .record import ErrorInfo
+from .spool import DONE, Spool
 
 WINDOW_PER_SPOOLER: Final = 2
 """Ready files in the window for each spooler: one to start when a job ends, one to spare."""
 
 LOST: Final = ErrorInfo(
     "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
-)
-
-FORGOTTEN: Final = ErrorInfo(
-    "HistoryLost", "why it ended stood in a ledger that is gone; its file is kept"
 )
 
 
@@ -242,45 +225,6 @@ class SpoolEngine:
         seen = rows.look_around(None, str(_uwsgi.boot()), time.time())
         return _idle(seen)[: seen.ready + unknown]
 
-    def drain(self, until: float) -> int:
-        """Let the servers on this spool start no jobs until a time; how many servers that are.
-
-        It belongs to their present boot, so a reload ends it too. A time in the past takes it
-        back.
-        """
-        alive = [boot for boot in self.ledger.servers() if _uwsgi.lives_on(boot)]
-        with self.ledger.transaction() as rows:
-            for boot in alive:
-                rows.drain(boot, until)
-        if until <= time.time():
-            self.ring()
-        return len(alive)
-
-    def pause(self, queue: str, paused: bool = True) -> None:
-        """Start no more jobs of a queue, or go on; kept across restarts."""
-        with self.ledger.transaction() as rows:
-            rows.pause(queue, paused)
-        if not paused:
-            self.ring()
-
-    def running(self) -> int:
-        """Return how many jobs run now, on all servers of this spool."""
-        return sum(
-            row.state == RUNNING and _uwsgi.is_alive(row.process)
-            for row in self.ledger.in_window().values()
-        )
-
-    def runs_here(self, boot: str) -> bool:
-        """Tell whether a process of this boot still runs a job."""
-        return any(
-            row.state == RUNNING and row.boot == boot and _uwsgi.is_alive(row.process)
-            for row in self.ledger.in_window().values()
-        )
-
-    def is_draining(self, boot: str) -> bool:
-        """Tell whether this boot starts no jobs for now."""
-        return self.ledger.is_draining(boot, time.time())
-
     def ring(self) -> None:
         """Wake the housekeeper from any process. Nobody home is no error: it looks by itself."""
         try:
@@ -293,145 +237,6 @@ class SpoolEngine:
             return
         finally:
             os.close(bell)
-
-    def adopt(self, place: str, job_id: str) -> bool:
-        """Make the row of a file in ``waiting/`` or ``dead/`` again; False when it has one.
-
-        What cannot be read, or is not signed with this spool's key, goes to ``corrupt/``.
-        """
-        try:
-            packet = parse_file(self.spool.read(place, job_id))
-            if not is_ours(packet):
-                raise PacketError("not a job of this library")
-            job = open_packet(packet, self.key)
-            if job.id != job_id:
-                raise PacketError(f"it bears the name of another job than {job.id}")
-        except FileNotFoundError:
-            return False
-        except PacketError:
-            self.spool.quarantine_from(place, job_id)
-            return False
-        with self.ledger.transaction() as rows:
-            if not self.spool.has(place, job_id):
-                return False  # withdrawn by an enqueue that failed
-            if place == DEAD_PLACE:
-                return rows.insert_dead(job, time.time(), FORGOTTEN)
-            return rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, None)
-
-    def find_again(self, job_id: str) -> None:
-        """Put right a row that says its file is in the window, where it is not.
-
-        A power cut can take back the last commits of the ledger while the moves of files stay,
-        and people delete files. Where the file lies now says what the job is.
-        """
-        with self.ledger.transaction() as rows:
-            row = rows.row(job_id)
-            if row is None or row.window is None or self.spool.in_window(row.window):
-                return
-            if row.state == RUNNING and _uwsgi.is_alive(row.process):
-                return
-            if self.spool.has(DONE, job_id):
-                return
-            if self.spool.has(WAITING, job_id):
-                rows.requeue(job_id)
-            else:
-                rows.end_lost(job_id, time.time(), LOST)
-
-    def record_late(self, job_id: str, kept: Unrecorded) -> None:
-        """Write the row of a job in ``done/`` and put its file where its state belongs."""
-        with self.ledger.transaction() as rows:
-            row = rows.row(job_id)
-            if row is None:
-                job = open_packet(parse_file(self.spool.read(DONE, job_id)), self.key)
-                rows.insert_running(job, kept.attempt)
-            rows.settle(job_id, kept.attempt, kept.change)
-        place = {SUCCEEDED: None, RETRYING: WAITING}.get(kept.change.state, DEAD_PLACE)
-        self.spool.clear_done(job_id, place)
-        self.ring()
-
-    def cancel(self, job_id: str) -> str:
-        """Cancel a job for good and return its state; a running one is asked to stop.
-
-        A waiting job is cancelled at once. One that is in the window is cancelled too: its file
-        is put away when uWSGI hands it to a spooler, and is not run. Raises `JobNotFound`, and
-        `JobStateError` for a job that has ended.
-        """
-        with self.ledger.transaction() as rows:
-            row = rows.row(job_id)
-            if row is None:
-                raise JobNotFound(job_id)
-            if row.state == RUNNING:
-                rows.ask_cancel(job_id)
-            elif not rows.close(job_id, CANCELLED, time.time(), None):
-                raise JobStateError(job_id, "cancel", row.state, "unfinished")
-        if row.state == RUNNING:
-            _uwsgi.abort(row.process)
-            return RUNNING
-        if row.window is None:
-            self.spool.bury_waiting(job_id)
-        return CANCELLED
-
-    def expire(self, now: float, limit: int) -> int:
-        """Close up to `limit` waiting jobs whose `expires` has passed; how many that were."""
-        with self.ledger.transaction() as rows:
-            expired = [job_id for job_id in rows.overdue(now, limit)
-                       if rows.close(job_id, EXPIRED, now, None)]  # fmt: skip
-        for job_id in expired:
-            self.spool.bury_waiting(job_id)
-        return len(expired)
-
-    def delete(self, job_id: str) -> None:
-        """Forget a job that has ended, its file included; `JobNotFound`, `JobStateError`."""
-        state = self.ledger.state(job_id)
-        if state is None:
-            raise JobNotFound(job_id)
-        if state not in FINAL:
-            raise JobStateError(job_id, "delete", state, "one that has ended")
-        if not self._forget([job_id]):
-            raise JobStateError(job_id, "delete", f"{state}, its file still in use", "put away")
-
-    def purge(self, before: float, limit: int, states: frozenset[str] = FINAL) -> int:
-        """Delete up to `limit` jobs in these final states that ended before a time; how many."""
-        ended = self.ledger.ended_before(before, limit, states)
-        return len(self._forget(ended)) if ended else 0
-
-    def _forget(self, job_ids: list[str]) -> list[str]:
-        """Delete files, then rows, of those that are still final; return whom it was done to.
-
-        A row may go only when its file is gone: else the file would be found, adopted and run.
-        One that is still in the window, to be put away by its lock's holder, stays for now.
-        """
-        forgotten = []
-        with self.ledger.transaction() as rows:
-            in_window = {file.job_id for file in self.spool.window()}
-            for job_id in job_ids:
-                row = rows.row(job_id)
-                if row is None or row.state not in FINAL or job_id in in_window:
-                    continue
-                for place in (WAITING, DEAD_PLACE):
-                    self.spool.remove(place, job_id)
-                rows.delete(job_id)
-                forgotten.append(job_id)
-        return forgotten
-
-    def revive(self, job_id: str) -> None:
-        """Run a dead, cancelled or expired job again: row first, then the file.
-
-        Attempt numbers go on, limits start anew. Raises `JobNotFound` and `JobStateError`.
-        """
-        with self.ledger.transaction() as rows:
-            row = rows.row(job_id)
-            if row is None:
-                raise JobNotFound(job_id)
-            if row.state not in REVIVABLE:
-                raise JobStateError(job_id, "retry", row.state, "dead, cancelled or expired")
-            holder = rows.holder_of(row.task, row.unique_key) if row.unique_key else None
-            if holder is not None:
-                others = f"alone under its unique key, which job {holder} holds now"
-                raise JobStateError(job_id, "retry", row.state, others)
-            rows.revive(job_id, time.time())
-        self.spool.exhume(job_id)
-        self.ring()
 
 
 def _idle(seen: Seen) -> list[int]:

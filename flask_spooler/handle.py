@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from . import operations
 from .current import inside_task
 from .engine import SpoolEngine
 from .errors import JobNotFound, WaitInsideTask, WaitTimeout
@@ -94,8 +95,8 @@ class JobHandle:
 
     def cancel(self) -> str:
         """Cancel the job for good; see `SpoolEngine.cancel`."""
-        return self._engine.cancel(self.id)
+        return operations.cancel(self._engine, self.id)
 
     def retry(self) -> None:
         """Run a dead, cancelled or expired job again; see `SpoolEngine.revive`."""
-        self._engine.revive(self.id)
+        operations.revive(self._engine, self.id)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import msgspec
 
-from . import _uwsgi
+from . import _uwsgi, operations, upkeep
 from .engine import SpoolEngine
 from .errors import LedgerError
 from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
@@ -110,7 +110,7 @@ class Housekeeper:
                 self._tick_at = now
                 self._look_at_window(now)
                 self._record_done()
-                self.engine.expire(now, STEP)
+                upkeep.expire(self.engine, now, STEP)
                 self._forget_old(now)
             more = self._continue_survey(now, tick) or more
             next_due = self._ledger.next_due()
@@ -158,7 +158,7 @@ class Housekeeper:
         seen = {file.job_id for file in files}
         for row in rows.values():
             if row.id not in seen and now - max(row.due_at, row.started_at or 0) > TRUST:
-                self.engine.find_again(row.id)
+                upkeep.find_again(self.engine, row.id)
         for row in rows.values():
             if row.cancel_asked and row.state == RUNNING:
                 # Asked for by somebody who may not signal the server's processes.
@@ -183,13 +183,13 @@ class Housekeeper:
             job_id = name.removesuffix(OUTCOME)
             kept = msgspec.json.decode(self._spool.outcome(job_id), type=Unrecorded)
             if self._spool.has(DONE, job_id):
-                self.engine.record_late(job_id, kept)
+                upkeep.record_late(self.engine, job_id, kept)
             elif self._spool.age(DONE, name, time.time()) > TRUST:
                 # Its worker was killed before it moved the job file: that attempt has no end.
                 self._spool.clear_done(job_id, None)
 
     def _forget_old(self, now: float) -> None:
-        self.engine.purge(now - self.retention, STEP, RETIRING)
+        operations.purge(self.engine, now - self.retention, STEP, RETIRING)
 
     def _continue_survey(self, now: float, tick: bool) -> bool:
         """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when it is urgent.
@@ -228,7 +228,7 @@ class Housekeeper:
     def _compare(self, place: str, name: str) -> bool:
         state = self._ledger.state(name)
         if state is None:
-            return self.engine.adopt(place, name)
+            return upkeep.adopt(self.engine, place, name)
         if state == SUCCEEDED:
             self._spool.remove(place, name)
         elif state in FINAL and place == WAITING:

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-from . import _uwsgi
+from . import _uwsgi, operations
 from .engine import SpoolEngine
 from .errors import LedgerError
 from .interrupts import deliver
@@ -158,9 +158,10 @@ def wait_for_jobs(engine: SpoolEngine, grace: float) -> None:
     started = time.monotonic()
     boot = str(_uwsgi.boot())
     try:
-        while engine.runs_here(boot):
+        while operations.running(engine, boot):
             waited = time.monotonic() - started
-            if waited > grace or (waited > MULE_NEEDS and not engine.is_draining(boot)):
+            draining = engine.ledger.is_draining(boot, time.time())
+            if waited > grace or (waited > MULE_NEEDS and not draining):
                 return
             time.sleep(LOOK_EVERY)
     except LedgerError:

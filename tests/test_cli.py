@@ -290,9 +290,9 @@ def test_drain_says_how_many_servers_start_no_more_jobs(run: Run, engine: SpoolE
         rows.register(str(boot()), time.time())
     found = json.loads(done(run("drain", "--timeout", "60", "--json")))
     assert found == {"draining": True, "servers": 1, "running": 0}
-    assert engine.is_draining(str(boot()))
+    assert engine.ledger.is_draining(str(boot()), time.time())
     assert json.loads(done(run("drain", "--cancel", "--json"))) == {"draining": False}
-    assert not engine.is_draining(str(boot()))
+    assert not engine.ledger.is_draining(str(boot()), time.time())
 
 
 def test_a_drain_that_jobs_outlast_exits_with_1(run: Run, engine: SpoolEngine) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_spooler import operations
 from flask_spooler.job import FINAL
 from flask_spooler.spool import WRITING
 from tests.world import World, in_a_child, killed_at, new_world, one_process_pool, points
@@ -37,15 +38,15 @@ def dead(world: World) -> None:
 
 
 def cancel(world: World) -> None:
-    world.state.engine.cancel(world.all_acked()[0])
+    operations.cancel(world.state.engine, world.all_acked()[0])
 
 
 def revive(world: World) -> None:
-    world.state.engine.revive(world.all_acked()[0])
+    operations.revive(world.state.engine, world.all_acked()[0])
 
 
 def delete(world: World) -> None:
-    world.state.engine.delete(world.all_acked()[0])
+    operations.delete(world.state.engine, world.all_acked()[0])
 
 
 def crowd(world: World) -> None:

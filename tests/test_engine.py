@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flask_spooler import failpoints
+from flask_spooler import failpoints, operations, upkeep
 from flask_spooler._uwsgi import ABORT, Process, boot, process
-from flask_spooler.engine import FORGOTTEN, LOST, SpoolEngine
+from flask_spooler.engine import LOST, SpoolEngine
 from flask_spooler.errors import (
     EnqueueError,
     JobNotFound,
@@ -29,6 +29,7 @@ from flask_spooler.job import encode_packet, open_packet, parse_file
 from flask_spooler.ledger import Ledger
 from flask_spooler.record import Change, ErrorInfo, Unrecorded
 from flask_spooler.spool import Spool
+from flask_spooler.upkeep import FORGOTTEN
 from tests.helpers import KEY, NOW, files, in_child, known, make_job, wait_until
 
 FailAt = Callable[[str, BaseException], None]
@@ -242,7 +243,7 @@ def test_a_process_killed_while_it_submits_leaves_no_job_or_a_whole_one(
         assert engine.ledger.record(job.id) is None
     else:
         assert open_packet(parse_file(engine.spool.read("waiting", job.id)), KEY) == job
-        assert engine.adopt("waiting", job.id) == (point == "ledger.commit")
+        assert upkeep.adopt(engine, "waiting", job.id) == (point == "ledger.commit")
         assert known(engine.ledger, job.id).state == "queued"
 
 
@@ -353,7 +354,7 @@ def test_a_unique_key_is_of_one_task_and_free_again_when_its_job_has_ended(
     first = engine.submit(make_job(unique="report"))
     other = engine.submit(make_job(unique="report", task="tests.other"))
     assert other != first
-    engine.cancel(first)
+    operations.cancel(engine, first)
     assert engine.submit(make_job(unique="report")) not in (first, other)
 
 
@@ -390,7 +391,7 @@ def test_cancelling_a_waiting_job_ends_it_and_keeps_its_file_among_the_dead(
     engine: SpoolEngine, due: float
 ) -> None:
     job_id = engine.submit(make_job(due_at=due))
-    assert engine.cancel(job_id) == "cancelled"
+    assert operations.cancel(engine, job_id) == "cancelled"
     assert known(engine.ledger, job_id).state == "cancelled"
     assert known(engine.ledger, job_id).finished_at is not None
     assert files(engine) == [f"dead/{job_id}"]
@@ -401,7 +402,7 @@ def test_cancelling_a_job_in_the_window_leaves_its_file_to_the_one_who_locks_it(
 ) -> None:
     job_id = engine.submit(make_job())
     window = put_into_window(engine, job_id)
-    assert engine.cancel(job_id) == "cancelled"
+    assert operations.cancel(engine, job_id) == "cancelled"
     assert files(engine) == [window]
     assert known(engine.ledger, job_id).state == "cancelled"
 
@@ -409,7 +410,7 @@ def test_cancelling_a_job_in_the_window_leaves_its_file_to_the_one_who_locks_it(
 def test_cancelling_a_running_job_asks_it_to_stop(engine: SpoolEngine) -> None:
     job_id = engine.submit(make_job())
     start_running(engine, job_id, Process(0, 0))
-    assert engine.cancel(job_id) == "running"
+    assert operations.cancel(engine, job_id) == "running"
     with engine.ledger.transaction() as rows:
         row = rows.row(job_id)
     assert row is not None
@@ -422,10 +423,10 @@ def test_cancelling_a_running_job_makes_its_process_look(engine: SpoolEngine) ->
     try:
         earlier, running = engine.submit(make_job()), engine.submit(make_job())
         start_running(engine, earlier, Process(os.getpid(), 1))
-        engine.cancel(earlier)
+        operations.cancel(engine, earlier)
         start_running(engine, running, process(os.getpid()))
         assert signalled == []
-        engine.cancel(running)
+        operations.cancel(engine, running)
         wait_until(lambda: signalled == [ABORT])
     finally:
         signal.signal(ABORT, before)
@@ -433,24 +434,24 @@ def test_cancelling_a_running_job_makes_its_process_look(engine: SpoolEngine) ->
 
 def test_cancelling_a_job_that_has_ended_is_refused(engine: SpoolEngine) -> None:
     job_id = engine.submit(make_job())
-    engine.cancel(job_id)
+    operations.cancel(engine, job_id)
     with pytest.raises(JobStateError, match="it is cancelled, and must be unfinished"):
-        engine.cancel(job_id)
+        operations.cancel(engine, job_id)
 
 
 def test_cancelling_or_reviving_what_does_not_exist_is_refused(engine: SpoolEngine) -> None:
     for job_id in ("nobody", "../ledger.db", "", "x" * 10_000):
         with pytest.raises(JobNotFound):
-            engine.cancel(job_id)
+            operations.cancel(engine, job_id)
         with pytest.raises(JobNotFound):
-            engine.revive(job_id)
+            operations.revive(engine, job_id)
 
 
 @pytest.mark.parametrize("state", ["dead", "cancelled", "expired"])
 def test_a_dead_cancelled_or_expired_job_can_be_revived(engine: SpoolEngine, state: str) -> None:
     job_id = engine.submit(make_job())
     end(engine, job_id, state)
-    engine.revive(job_id)
+    operations.revive(engine, job_id)
     record = known(engine.ledger, job_id)
     assert record.state == "queued"
     assert record.finished_at is None
@@ -460,8 +461,8 @@ def test_a_dead_cancelled_or_expired_job_can_be_revived(engine: SpoolEngine, sta
 def test_a_revived_job_can_be_cancelled_and_revived_again(engine: SpoolEngine) -> None:
     job_id = engine.submit(make_job())
     for _ in range(3):
-        engine.cancel(job_id)
-        engine.revive(job_id)
+        operations.cancel(engine, job_id)
+        operations.revive(engine, job_id)
     assert files(engine) == [f"waiting/{job_id}"]
 
 
@@ -469,19 +470,19 @@ def test_a_revived_job_can_be_cancelled_and_revived_again(engine: SpoolEngine) -
 def test_reviving_a_job_that_still_waits_is_refused(engine: SpoolEngine, due: float) -> None:
     job_id = engine.submit(make_job(due_at=due))
     with pytest.raises(JobStateError, match="must be dead, cancelled or expired"):
-        engine.revive(job_id)
+        operations.revive(engine, job_id)
 
 
 def test_reviving_a_running_or_succeeded_job_is_refused(engine: SpoolEngine) -> None:
     job_id = engine.submit(make_job())
     start_running(engine, job_id, process(os.getpid()))
     with pytest.raises(JobStateError, match="it is running"):
-        engine.revive(job_id)
+        operations.revive(engine, job_id)
     with engine.ledger.transaction() as rows:
         change = Change(outcome="succeeded", state="succeeded", due_at=NOW, ended_at=NOW)
         assert rows.settle(job_id, 1, change)
     with pytest.raises(JobStateError, match="it is succeeded"):
-        engine.revive(job_id)
+        operations.revive(engine, job_id)
 
 
 def promote_all(engine: SpoolEngine) -> None:
@@ -508,7 +509,7 @@ def test_promoting_finds_a_revived_job_whose_file_is_still_among_the_dead(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = engine.submit(make_job())
-    engine.cancel(job_id)
+    operations.cancel(engine, job_id)
     with engine.ledger.transaction() as rows:
         rows.revive(job_id, NOW)
     assert files(engine) == [f"dead/{job_id}"]
@@ -578,11 +579,11 @@ def test_a_waiting_file_without_a_row_is_adopted_as_it_was_enqueued(
     engine.submit(job)
     engine.spool.ledger.unlink()
     assert engine.ledger.record(job.id) is None
-    assert engine.adopt("waiting", job.id)
+    assert upkeep.adopt(engine, "waiting", job.id)
     record = known(engine.ledger, job.id)
     assert (record.state, record.priority, record.due_at) == (state, 7, due)
     assert record.kwargs == b'{"path":"a.png"}'
-    assert not engine.adopt("waiting", job.id)
+    assert not upkeep.adopt(engine, "waiting", job.id)
 
 
 def test_a_dead_file_without_a_row_is_adopted_as_dead_and_can_be_revived(
@@ -591,16 +592,16 @@ def test_a_dead_file_without_a_row_is_adopted_as_dead_and_can_be_revived(
     job_id = engine.submit(make_job())
     end(engine, job_id, "dead")
     engine.spool.ledger.unlink()
-    assert engine.adopt("dead", job_id)
+    assert upkeep.adopt(engine, "dead", job_id)
     record = known(engine.ledger, job_id)
     assert (record.state, record.error_type) == ("dead", FORGOTTEN.type)
     assert record.finished_at is not None
-    engine.revive(job_id)
+    operations.revive(engine, job_id)
     assert files(engine) == [f"waiting/{job_id}"]
 
 
 def test_adopting_a_file_that_is_gone_is_no_error(engine: SpoolEngine) -> None:
-    assert not engine.adopt("waiting", make_job().id)
+    assert not upkeep.adopt(engine, "waiting", make_job().id)
 
 
 def test_adopting_what_is_not_ours_puts_it_into_quarantine(engine: SpoolEngine) -> None:
@@ -613,7 +614,7 @@ def test_adopting_what_is_not_ours_puts_it_into_quarantine(engine: SpoolEngine) 
     }
     for name, data in contents.items():
         (engine.spool.root / "waiting" / name).write_bytes(data)
-        assert not engine.adopt("waiting", name)
+        assert not upkeep.adopt(engine, "waiting", name)
     corrupt = list(engine.spool.names("corrupt"))
     left = list(engine.spool.names("waiting"))
     # What has no id for a name is nobody's job: it is left where it lies, and never run.
@@ -627,7 +628,7 @@ def test_finding_again_leaves_a_job_alone_whose_file_is_where_its_row_says(
 ) -> None:
     job_id = engine.submit(make_job())
     window = put_into_window(engine, job_id)
-    engine.find_again(job_id)
+    upkeep.find_again(engine, job_id)
     assert engine.ledger.in_window()[job_id].window == window
 
 
@@ -635,7 +636,7 @@ def test_finding_again_lets_a_job_wait_whose_file_waits(engine: SpoolEngine) -> 
     job_id = engine.submit(make_job())
     window = put_into_window(engine, job_id)
     engine.spool.demote(window, job_id, NOW)
-    engine.find_again(job_id)
+    upkeep.find_again(engine, job_id)
     assert engine.ledger.in_window() == {}
     assert known(engine.ledger, job_id).state == "queued"
 
@@ -647,7 +648,7 @@ def test_finding_again_makes_a_job_dead_whose_file_is_nowhere(engine: SpoolEngin
     for file in engine.spool.window():
         (engine.spool.root / file.name).unlink()
     for job_id in (queued, running):
-        engine.find_again(job_id)
+        upkeep.find_again(engine, job_id)
         assert known(engine.ledger, job_id).state == "dead"
         assert known(engine.ledger, job_id).error_type == LOST.type
 
@@ -656,7 +657,7 @@ def test_finding_again_trusts_a_process_that_still_runs_the_job(engine: SpoolEng
     job_id = engine.submit(make_job())
     window = start_running(engine, job_id, process(os.getpid()))
     (engine.spool.root / window).unlink()
-    engine.find_again(job_id)
+    upkeep.find_again(engine, job_id)
     assert known(engine.ledger, job_id).state == "running"
 
 
@@ -664,7 +665,7 @@ def test_finding_again_waits_for_a_job_whose_end_is_kept_in_done(engine: SpoolEn
     job_id = engine.submit(make_job())
     window = start_running(engine, job_id, Process(0, 0))
     engine.spool.set_done(window, job_id, b"{}")
-    engine.find_again(job_id)
+    upkeep.find_again(engine, job_id)
     assert known(engine.ledger, job_id).state == "running"
 
 
@@ -693,7 +694,7 @@ def test_an_end_kept_in_done_is_written_later_and_the_file_put_in_its_place(
     if not ledger_survived:
         engine.spool.ledger.unlink()
     kept = msgspec.json.decode(engine.spool.outcome(job_id), type=Unrecorded)
-    engine.record_late(job_id, kept)
+    upkeep.record_late(engine, job_id, kept)
     record = known(engine.ledger, job_id)
     assert (record.state, record.attempt) == (state, 1)
     assert record.result == (b'"ok"' if state == "succeeded" else None)
@@ -715,32 +716,32 @@ def test_waiting_jobs_whose_time_is_over_expire_and_their_files_are_kept(
     engine: SpoolEngine,
 ) -> None:
     late, other = engine.submit(make_job(expires_at=NOW)), engine.submit(make_job())
-    assert engine.expire(NOW - 1, 10) == 0
-    assert engine.expire(NOW, 10) == 1
+    assert upkeep.expire(engine, NOW - 1, 10) == 0
+    assert upkeep.expire(engine, NOW, 10) == 1
     assert known(engine.ledger, late).state == "expired"
     assert files(engine) == [f"dead/{late}", f"waiting/{other}"]
 
 
 def test_deleting_an_ended_job_leaves_neither_row_nor_file(engine: SpoolEngine) -> None:
     job_id, other = engine.submit(make_job()), engine.submit(make_job())
-    engine.cancel(job_id)
-    engine.delete(job_id)
+    operations.cancel(engine, job_id)
+    operations.delete(engine, job_id)
     assert engine.ledger.record(job_id) is None
     assert files(engine) == [f"waiting/{other}"]
     with pytest.raises(JobNotFound):
-        engine.delete(job_id)
+        operations.delete(engine, job_id)
     with pytest.raises(JobStateError, match="it is queued"):
-        engine.delete(other)
+        operations.delete(engine, other)
 
 
 def test_purging_deletes_jobs_by_age_and_state_only(engine: SpoolEngine) -> None:
     cancelled, dead, waiting = (engine.submit(make_job()) for _ in range(3))
     end(engine, cancelled, "cancelled")
     end(engine, dead, "dead")
-    assert engine.purge(NOW, 10) == 0
-    assert engine.purge(NOW + 1, 10, frozenset({"cancelled"})) == 1
+    assert operations.purge(engine, NOW, 10) == 0
+    assert operations.purge(engine, NOW + 1, 10, frozenset({"cancelled"})) == 1
     assert files(engine) == [f"dead/{dead}", f"waiting/{waiting}"]
-    assert engine.purge(NOW + 1, 10) == 1
+    assert operations.purge(engine, NOW + 1, 10) == 1
     assert [record.id for record in engine.ledger.find()] == [waiting]
 
 
@@ -749,18 +750,18 @@ def test_a_job_cancelled_in_the_window_is_not_forgotten_before_its_file_is_gone(
 ) -> None:
     job_id = engine.submit(make_job())
     window = put_into_window(engine, job_id)
-    engine.cancel(job_id)
+    operations.cancel(engine, job_id)
     with contextlib.suppress(JobStateError):
-        engine.delete(job_id)
+        operations.delete(engine, job_id)
     assert engine.ledger.record(job_id) is not None or not engine.spool.in_window(window)
 
 
 def test_pausing_a_queue_holds_its_jobs_until_it_goes_on(engine: SpoolEngine) -> None:
     job_id = engine.submit(make_job(queue="mail"))
-    engine.pause("mail")
+    operations.pause(engine, "mail")
     with engine.ledger.transaction() as rows:
         assert rows.next_jobs(5) == []
-    engine.pause("mail", False)
+    operations.pause(engine, "mail", False)
     with engine.ledger.transaction() as rows:
         assert rows.next_jobs(5) == [job_id]
 
@@ -769,7 +770,7 @@ def test_a_submit_into_a_paused_queue_stays_out_of_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SpoolEngine, "window_size", 2)
-    engine.pause("mail")
+    operations.pause(engine, "mail")
     engine.submit(make_job(queue="mail"))
     assert engine.spool.window() == []
 
@@ -781,11 +782,11 @@ def test_while_a_server_drains_no_job_enters_the_window(
     with engine.ledger.transaction() as rows:
         rows.register(str(boot()), NOW)
         rows.register("1.1.0", NOW)
-    assert engine.drain(time.time() + 60) == 1
+    assert operations.drain(engine, time.time() + 60) == 1
     engine.submit(make_job())
     promote_all(engine)
     assert engine.spool.window() == []
-    assert engine.drain(0.0) == 1
+    assert operations.drain(engine, 0.0) == 1
     promote_all(engine)
     assert len(engine.spool.window()) == 1
 
@@ -793,19 +794,19 @@ def test_while_a_server_drains_no_job_enters_the_window(
 def test_running_jobs_are_those_whose_process_lives(engine: SpoolEngine) -> None:
     for by in (process(os.getpid()), Process(os.getpid(), 1), Process(0, 0)):
         start_running(engine, engine.submit(make_job()), by)
-    assert engine.running() == 1
-    assert engine.runs_here("boot")
-    assert not engine.runs_here("another boot")
+    assert operations.running(engine) == 1
+    assert operations.running(engine, "boot")
+    assert not operations.running(engine, "another boot")
 
 
 def test_reviving_a_job_whose_unique_key_is_held_by_another_is_refused(
     engine: SpoolEngine,
 ) -> None:
     first = engine.submit(make_job(unique="key"))
-    engine.cancel(first)
+    operations.cancel(engine, first)
     engine.submit(make_job(unique="key"))
     with pytest.raises(JobStateError):
-        engine.revive(first)
+        operations.revive(engine, first)
 
 
 @pytest.mark.parametrize("place", ["waiting", "dead"])
@@ -814,8 +815,8 @@ def test_a_file_whose_unique_key_is_held_by_another_job_can_be_adopted(
 ) -> None:
     first = engine.submit(make_job(unique="key"))
     if place == "dead":
-        engine.cancel(first)
+        operations.cancel(engine, first)
     engine.spool.ledger.unlink()
     engine.submit(make_job(unique="key"))
-    assert engine.adopt(place, first)
+    assert upkeep.adopt(engine, place, first)
     assert known(engine.ledger, first).state == ("queued" if place == "waiting" else "dead")

@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from flask_spooler import operations
 from flask_spooler.job import FINAL
 from tests.world import World, new_world, one_process_pool
 
@@ -96,7 +97,7 @@ def test_a_dead_job_whose_row_was_lost_is_shown_as_dead_and_can_be_retried(
         world.recover()
         job = world.state.engine.ledger.find()[0]
         assert (job.state, job.error_type) == ("dead", "HistoryLost")
-        world.state.engine.revive(job_id)
+        operations.revive(world.state.engine, job_id)
         world.recover()
         assert ran(world) == 2
         assert world.state.engine.ledger.find()[0].state in FINAL

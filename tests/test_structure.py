@@ -22,7 +22,7 @@ LAYERS = [
     ["retry", "schedule", "packets", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "current", "tidy", "threads"],
     ["spool", "ledger"],
-    ["engine", "lifecycle"],
+    ["engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform"],
     ["worker", "dispatch"],
     ["housekeeper"],
@@ -37,7 +37,6 @@ LONG_MODULES = {
     "ledger.transaction": "every change of rows stands in it, most of it SQL",
     "spool": "every path is built in it, and each move says what a crash leaves",
     "worker": "the steps of one attempt read as one story",
-    "engine": "file and row together, and how a crash between them is mended",
 }
 LONGEST = 300
 

@@ -13,6 +13,8 @@ import pytest
 from jobs import notes
 from server import Server, client, ended, wait_until
 
+from flask_spooler import operations
+
 Start = Callable[..., Server]
 
 
@@ -32,7 +34,7 @@ def test_a_stop_lets_running_jobs_finish_and_starts_no_others(
         server.stop(number)
         assert [short.state, long.state] == ["succeeded", "succeeded"]
         assert [job.state for job in waiting] == ["queued"] * 5
-        assert not state.engine.running()
+        assert not operations.running(state.engine)
     assert not (tmp_path / "late").exists()
 
 

@@ -1,0 +1,98 @@
+"""What a crash, a power cut or the passing of time leaves to be done; the housekeeper calls it.
+
+Owns the steps that make rows and files agree again. Each is safe to do twice and at any moment.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from . import _uwsgi
+from .engine import LOST, SpoolEngine
+from .errors import PacketError
+from .job import (
+    EXPIRED,
+    QUEUED,
+    RETRYING,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    is_ours,
+    open_packet,
+    parse_file,
+)
+from .record import ErrorInfo, Unrecorded
+from .spool import DEAD, DONE, WAITING
+
+FORGOTTEN: Final = ErrorInfo(
+    "HistoryLost", "why it ended stood in a ledger that is gone; its file is kept"
+)
+
+
+def adopt(engine: SpoolEngine, place: str, job_id: str) -> bool:
+    """Make the row of a file in ``waiting/`` or ``dead/`` again; False when it has one.
+
+    What cannot be read, or is not signed with this spool's key, goes to ``corrupt/``.
+    """
+    try:
+        packet = parse_file(engine.spool.read(place, job_id))
+        if not is_ours(packet):
+            raise PacketError("not a job of this library")
+        job = open_packet(packet, engine.key)
+        if job.id != job_id:
+            raise PacketError(f"it bears the name of another job than {job.id}")
+    except FileNotFoundError:
+        return False
+    except PacketError:
+        engine.spool.quarantine_from(place, job_id)
+        return False
+    with engine.ledger.transaction() as rows:
+        if not engine.spool.has(place, job_id):
+            return False  # withdrawn by an enqueue that failed
+        if place == DEAD:
+            return rows.insert_dead(job, time.time(), FORGOTTEN)
+        return rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, None)
+
+
+def find_again(engine: SpoolEngine, job_id: str) -> None:
+    """Put right a row that says its file is in the window, where it is not.
+
+    A power cut can take back the last commits of the ledger while the moves of files stay,
+    and people delete files. Where the file lies now says what the job is.
+    """
+    with engine.ledger.transaction() as rows:
+        row = rows.row(job_id)
+        if row is None or row.window is None or engine.spool.in_window(row.window):
+            return
+        if row.state == RUNNING and _uwsgi.is_alive(row.process):
+            return
+        if engine.spool.has(DONE, job_id):
+            return
+        if engine.spool.has(WAITING, job_id):
+            rows.requeue(job_id)
+        else:
+            rows.end_lost(job_id, time.time(), LOST)
+
+
+def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
+    """Write the row of a job in ``done/`` and put its file where its state belongs."""
+    with engine.ledger.transaction() as rows:
+        row = rows.row(job_id)
+        if row is None:
+            job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
+            rows.insert_running(job, kept.attempt)
+        rows.settle(job_id, kept.attempt, kept.change)
+    place = {SUCCEEDED: None, RETRYING: WAITING}.get(kept.change.state, DEAD)
+    engine.spool.clear_done(job_id, place)
+    engine.ring()
+
+
+def expire(engine: SpoolEngine, now: float, limit: int) -> int:
+    """Close up to `limit` waiting jobs whose `expires` has passed; how many that were."""
+    with engine.ledger.transaction() as rows:
+        expired = [job_id for job_id in rows.overdue(now, limit)
+                   if rows.close(job_id, EXPIRED, now, None)]  # fmt: skip
+    for job_id in expired:
+        engine.spool.bury_waiting(job_id)
+    return len(expired)
