@@ -18,6 +18,7 @@ from flask import Flask, current_app, has_app_context
 from . import _uwsgi
 from .config import Config, read_config
 from .dispatch import Desk, Handler, open_desk
+from .eager import run_now
 from .engine import SpoolEngine
 from .errors import ConfigError, DuplicateTask, JobNotFound, NotInitialised, UnknownTask
 from .handle import JobHandle
@@ -145,8 +146,11 @@ class Spooler:
         return self._state.config.max_attempts
 
     def enqueued(self, job: Job, job_id: str) -> None:
-        """Announce that a job was enqueued; called by tasks."""
+        """Announce that a job was enqueued, and run it now where that is asked; called by tasks."""
         announce(job_enqueued, self._app, job_id=job_id, task=job.task)
+        state = self._state
+        if state.config.eager and job_id == job.id and not job.is_scheduled:
+            run_now(state.desk, job_id)
 
     @property
     def _app(self) -> Flask:
@@ -166,6 +170,8 @@ class Spooler:
     @staticmethod
     def _serve(app: Flask, config: Config, engine: SpoolEngine, desk: Desk) -> None:
         """Take part in the server that has loaded the app."""
+        if config.eager:
+            raise ConfigError("SPOOLER_EAGER", "left out inside uWSGI: it is for tests", True)
         scanned = [Path(path).resolve() for path in _uwsgi.spooler_directories()]
         if scanned and config.directory.resolve() not in scanned:
             directories = ", ".join(str(path) for path in scanned)

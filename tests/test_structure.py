@@ -24,7 +24,7 @@ LAYERS = [
     ["spool", "ledger"],
     ["engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform"],
-    ["worker", "dispatch"],
+    ["worker", "dispatch", "eager"],
     ["housekeeper"],
     ["extension"],
     ["__init__"],
