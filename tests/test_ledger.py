@@ -497,7 +497,8 @@ def test_a_transaction_gives_up_on_a_locked_ledger_after_its_patience(ledger: Le
     other = apsw.Connection(str(ledger.path))
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
-    with pytest.raises(LedgerError, match="locked"), ledger.transaction(patience=0.05):
+    ledger.patience = 0.05
+    with pytest.raises(LedgerError, match="locked"), ledger.transaction():
         raise AssertionError("the body must not run")
     assert 0.05 <= time.monotonic() - started < 1.0
     other.execute("ROLLBACK")
@@ -554,7 +555,8 @@ def transact(path: Path, number: int) -> None:
     ledger = Ledger(path)
     for _ in range(200):
         job = make_job(queue=f"q{number}")
-        with ledger.transaction(patience=60) as rows:
+        ledger.patience = 60
+        with ledger.transaction() as rows:
             assert rows.insert(job, "queued", None)
             rows.start(job.id, "window", NOW, ME, "boot")
             assert rows.settle(job.id, 1, change("succeeded"))
@@ -678,7 +680,7 @@ def test_damage_is_told_apart_from_a_ledger_that_is_only_busy(ledger: Ledger) ->
 
 def failure(ledger: Ledger) -> LedgerError:
     try:
-        with ledger.transaction(patience=0.01):
+        with ledger.transaction():
             raise AssertionError("the body must not run")
     except LedgerError as error:
         return error

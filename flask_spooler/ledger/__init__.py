@@ -44,7 +44,7 @@ from .transaction import LONGEST_SHOWN, ROW, Seen, Transaction
 __all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Ledger", "Seen", "Transaction"]
 
 BUSY_SECONDS: Final = 5.0
-"""How long a transaction waits for the write lock before it gives up, unless told otherwise."""
+"""How long a transaction waits for the write lock before it gives up."""
 
 _ATTEMPT: Final = ", ".join(Attempt.__struct_fields__)
 _RECORD: Final = ", ".join(Record.__struct_fields__)
@@ -55,19 +55,20 @@ class Ledger:
 
     def __init__(self, path: Path, prepare: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self.patience = BUSY_SECONDS
         self._mutex = threading.RLock()
         self._connection = Connection(path, prepare)
 
     @contextmanager
-    def transaction(self, patience: float = BUSY_SECONDS) -> Iterator[Transaction]:
+    def transaction(self) -> Iterator[Transaction]:
         """Run the body under the write lock, and commit it when it ends without an error.
 
-        Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails,
-        and then, as with any other error, nothing of the body is kept and its undos have run.
+        Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails, and
+        then, as with any other error, nothing of the body is kept and its undos have run.
         """
         with shielded(), self._mutex:
             try:
-                connection = self._connection.get(patience)
+                connection = self._connection.get(self.patience)
                 reach("ledger.begin")
                 connection.execute("BEGIN IMMEDIATE")
             except (apsw.Error, OSError) as error:
@@ -215,6 +216,6 @@ class Ledger:
     def _reading(self) -> Iterator[Callable[..., Any]]:
         with shielded(), self._mutex:
             try:
-                yield self._connection.get(BUSY_SECONDS).execute
+                yield self._connection.get(self.patience).execute
             except (apsw.Error, OSError) as error:
                 raise self._trouble(error) from error
