@@ -317,17 +317,21 @@ def test_ten_drains_and_reloads_under_load_interrupt_nothing_and_fail_no_request
     stop = threading.Event()
 
     def load() -> None:
-        while not stop.wait(0.05):
+        while not stop.wait(0.2):
             answer = server.get("/uwsgi_spool?duration=0.02")
             if answer.status == 202:
                 ids.append(answer.json["id"])
             else:
                 failures.append(answer)
 
-    loader = threading.Thread(target=load)
-    loader.start()
+    loaders = [threading.Thread(target=load) for _ in range(12)]
+    for loader in loaders:
+        loader.start()
+    began = time.monotonic()
     try:
         for number in range(1, 11):
+            accepted = len(ids)
+            wait_until(lambda seen=accepted: len(ids) > seen + 40, 30)
             before = server.log.count("spawned uWSGI mule")
             server.flask("spooler", "drain", "--timeout", "20")
             server.send(signal.SIGHUP)
@@ -335,7 +339,9 @@ def test_ten_drains_and_reloads_under_load_interrupt_nothing_and_fail_no_request
             assert number <= server.log.count("...gracefully killing workers...")
     finally:
         stop.set()
-        loader.join()
+        for loader in loaders:
+            loader.join()
+    rate = len(ids) / (time.monotonic() - began)
     with client(jobs.spooler, server.directory):
         outcomes = {
             attempt["outcome"]
@@ -343,8 +349,9 @@ def test_ten_drains_and_reloads_under_load_interrupt_nothing_and_fail_no_request
             for attempt in ended(jobs.spooler.get(job_id), 60)["attempts"]
         }
     assert not failures
+    assert rate > 15
     assert outcomes == {"succeeded"}
-    print(f"{len(ids)} jobs during ten reloads")
+    print(f"{len(ids)} jobs during ten reloads, {rate:.0f} a second")
 
 
 assert shutil.which("chattr"), "these tests need chattr, from e2fsprogs"
