@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 import tasks
-from flask_spooler import EnqueueError, JobNotFound, OptionError
+from flask_spooler import ArgumentError, EnqueueError, JobNotFound, OptionError
 from flask_spooler.errors import LedgerError
 from flask_spooler.record import without_secrets
 from flask_spooler.schedule import parse_at, parse_seconds
@@ -68,7 +68,7 @@ def in_the_spooler() -> ResponseReturnValue:
         task = task.using(delay=_seconds("delay"))
     job = task.enqueue(duration=duration)
     url = f"/jobs/{job.id}"
-    body = {"started": True, "id": job.id, "state": job.state, "status_url": url}
+    body = {"started": True, "id": job.id, "state": job.enqueued_as, "status_url": url}
     return jsonify(body), 202, {"Location": url}
 
 
@@ -94,7 +94,10 @@ def in_the_background_thread() -> ResponseReturnValue:
     notification = request.get_json(force=True, silent=True)
     if not isinstance(notification, dict):
         raise BadInput("body", "expected a JSON object")
-    tasks.notifications.submit(notification)
+    try:
+        tasks.notifications.submit(notification)
+    except ArgumentError as error:
+        raise BadInput("body", str(error)) from None
     return {"success": "OK"}, 202
 
 
@@ -139,8 +142,13 @@ def _not_found(error: JobNotFound) -> ResponseReturnValue:
     return _error(404, "id", str(error))
 
 
-@app.errorhandler(EnqueueError)
 @app.errorhandler(LedgerError)
+def _no_answer(error: Exception) -> ResponseReturnValue:
+    app.logger.error("%s", error)
+    return _unavailable("the ledger cannot be read now; ask again later")
+
+
+@app.errorhandler(EnqueueError)
 def _no_room(error: Exception) -> ResponseReturnValue:
     app.logger.error("%s", error)
     return _unavailable("the spool cannot be used now; nothing was enqueued, try again later")

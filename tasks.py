@@ -113,7 +113,11 @@ class NotificationThread(BackgroundThread):
         self._door = threading.Lock()
 
     def submit(self, notification: dict[str, Any]) -> None:
-        """Accept a notification: from now on it is delivered, or becomes a job at a stop."""
+        """Accept a notification: from now on it is delivered, or becomes a job at a stop.
+
+        Raises `ArgumentError` for one that could not become a job.
+        """
+        notify.arguments.freeze((notification,), {})  # what could not become a job is refused now
         self.start()
         # Nothing is put behind the back of a stop that has just emptied the queue.
         with self._door:
@@ -144,8 +148,9 @@ class NotificationThread(BackgroundThread):
 
     def abandoned(self) -> None:
         """Hand over everything, also what is in hand: it may then be delivered twice."""
-        if self._in_hand is not None:
-            notify.enqueue(self._in_hand)
+        in_hand = self._in_hand
+        if in_hand is not None:
+            notify.enqueue(in_hand)
         self._to_the_spool()
 
     def _to_the_spool(self) -> None:

@@ -106,7 +106,7 @@ def spooler_directories() -> list[str]:
 def wake(pids: list[int]) -> None:
     """Make these spoolers look at their directory now. One that is gone is nobody's loss."""
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGUSR1)
 
 

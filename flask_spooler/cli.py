@@ -20,7 +20,7 @@ from flask.cli import with_appcontext
 from . import operations
 from .errors import NotInitialised, OptionError, SpoolerError
 from .extension import EXTENSION, AppState
-from .job import STATES
+from .job import RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
 from .tables import job_page, job_table, stats_page
@@ -108,7 +108,7 @@ def enqueue(
         options["delay"] = parse_seconds("--delay", delay)
     given = {name: value for name, value in options.items() if value is not None}
     job = found.using(**given).enqueue(**kwargs)
-    _print({"id": job.id, "state": job.state} if as_json else job.id)
+    _print({"id": job.id, "state": job.enqueued_as} if as_json else job.id)
 
 
 @spooler_cli.command("list")
@@ -124,7 +124,7 @@ def list_jobs(
     """List jobs, the newest first."""
     found = _state().engine.ledger.find(state=state, queue=queue, task=task, limit=limit)
     if as_json:
-        _print([record.as_dict([]) for record in found])
+        _print([_without_attempts(record) for record in found])
         return
     _print(job_table(found, time.time()))
     if len(found) == limit:
@@ -151,6 +151,7 @@ def stats(as_json: bool) -> None:
     found = {
         "queues": engine.ledger.counts(),
         "oldest_queued_seconds": None if oldest is None else max(0.0, time.time() - oldest),
+        "paused": engine.ledger.paused(),
         "files": engine.spool.counts(),
     }
     _print(found if as_json else stats_page(found))
@@ -214,20 +215,23 @@ def purge(older_than: str, as_json: bool) -> None:
 
 @spooler_cli.command()
 @click.argument("queue", default="default")
+@as_json
 @_command
-def pause(queue: str) -> None:
+def pause(queue: str, as_json: bool) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
     operations.pause(_state().engine, queue)
-    click.echo(f"Queue {queue} is paused; go on with: flask spooler resume {queue}")
+    told = f"Queue {queue} is paused; go on with: flask spooler resume {queue}"
+    _print({"queue": queue, "paused": True} if as_json else told)
 
 
 @spooler_cli.command()
 @click.argument("queue", default="default")
+@as_json
 @_command
-def resume(queue: str) -> None:
+def resume(queue: str, as_json: bool) -> None:
     """Start jobs of QUEUE again."""
     operations.pause(_state().engine, queue, False)
-    click.echo(f"Queue {queue} goes on.")
+    _print({"queue": queue, "paused": False} if as_json else f"Queue {queue} goes on.")
 
 
 @spooler_cli.command()
@@ -257,6 +261,12 @@ def drain(timeout: str, take_back: bool, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+def _without_attempts(record: Record) -> dict[str, Any]:
+    shown = record.as_dict([])
+    del shown["attempts"]
+    return shown
+
+
 def _all(state: str) -> list[Record]:
     found: list[Record] = []
     before = None
@@ -279,7 +289,7 @@ def _each(job_ids: tuple[str, ...], act: Callable[[str], str], as_json: bool) ->
         _print({"done": done, "refused": refused})
     else:
         for job_id, state in done.items():
-            click.echo(f"{job_id}  {state}")
+            click.echo(f"{job_id}  {'being stopped' if state == RUNNING else state}")
         for message in refused.values():
             click.echo(f"Error: {message}", err=True)
     if refused:

@@ -1,7 +1,7 @@
 """The configuration: read and checked once, in `init_app`, and frozen after that.
 
 Owns the `SPOOLER_*` keys, where their values come from and what they may be. A key stands in
-``app.config``, or in the environment as ``FLASK_SPOOLER_…``; five of them have a short name in the
+``app.config``, or in the environment as ``FLASK_SPOOLER_…``; three of them have a short name in the
 environment too, which ``uwsgi.ini`` shares. A key that does not exist or a value that cannot be
 stops the start with one sentence.
 """
@@ -137,6 +137,13 @@ def _positive(key: str, value: Any) -> int:
     return value
 
 
+def _payload(key: str, value: Any) -> int:
+    # uWSGI unlinks files over 2 GiB before anybody sees them.
+    if _positive(key, value) > 2**30:
+        raise ConfigError(key, "a number of bytes up to 1,073,741,824", value)
+    return int(value)
+
+
 def _seconds(key: str, value: Any) -> float:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if (
@@ -189,7 +196,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SPOOLER_MAX_CRASHES": _positive,
     "SPOOLER_GRACE": _seconds,
     "SPOOLER_RETENTION": _seconds,
-    "SPOOLER_MAX_PAYLOAD": _positive,
+    "SPOOLER_MAX_PAYLOAD": _payload,
     "SPOOLER_FOREIGN_PACKETS": _libraries,
     "SPOOLER_EAGER": _boolean,
     "SPOOLER_DASHBOARD_TOKEN": _text,

@@ -49,6 +49,8 @@ class CurrentJob:
         for name, value in (("done", done), ("total", total)):
             if value is not None and not _is_number(value):
                 raise OptionError(f"progress({name}=…)", "a finite number", value)
+        if note is not None and not _is_text(note):
+            raise OptionError("progress(note=…)", "text", note)
         self.unwritten = Progress(float(done), None if total is None else float(total), note)
         now = time.monotonic()
         if now - self._reported_at >= REPORT_EVERY:
@@ -78,6 +80,13 @@ def running(job: CurrentJob) -> Iterator[CurrentJob]:
 def inside_task() -> bool:
     """Tell whether this code runs within a task."""
     return _running.get(None) is not None
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_number(value: object) -> bool:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from . import _uwsgi
 from .job import is_ours
+from .record import ErrorInfo
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer
 from .signals import announce, file_quarantined, log
 from .worker import Worker, window_of
@@ -51,10 +53,10 @@ class Desk:
         handler = self._handler(packet)
         if handler is not None:
             return self._hand_on(handler, packet)
-        window = window_of(packet)
-        kept = self.worker.engine.spool.quarantine(window)
+        kept = self.worker.engine.spool.quarantine(window_of(packet), os.getcwd())
         why = "it is unsigned, and the app has not opted in to such packets"
-        announce(file_quarantined, self.worker.app, name=kept or window, why=why)
+        if kept is not None:
+            announce(file_quarantined, self.worker.app, name=kept, why=why)
         return SPOOL_RETRY
 
     def _handler(self, packet: _uwsgi.Packet) -> Handler | None:
@@ -68,7 +70,7 @@ class Desk:
     def _hand_on(self, handler: Handler, packet: _uwsgi.Packet) -> SpoolAnswer:
         try:
             answer = handler(packet)
-        except Exception:  # its own affair, but it must not end our pool
+        except (Exception, SystemExit):  # its own affair, but it must not end our pool
             log.exception("the handler of a foreign packet failed, it is tried again")
             answer = SPOOL_RETRY
         if answer == SPOOL_OK:
@@ -92,11 +94,12 @@ def dispatch(packet: _uwsgi.Packet) -> int:
     desk = _desk_of(window)
     try:
         return int(desk.handle(packet))
-    except Exception:  # a fault of ours: the job is kept, loudly, and the pool goes on
+    except Exception as error:  # a fault of ours: the job is kept, loudly, and the pool goes on
         log.exception("the spooler failed on %r, it is kept and tried again", window)
-        # Where even the lease fails the file is looked at again at the next scan.
+        # Where even that fails the file is looked at again at the next scan.
         with contextlib.suppress(OSError):
-            desk.worker.engine.spool.lease(window, time.time() + BROKEN)
+            why = ErrorInfo(type(error).__name__, f"the spooler itself failed on it: {error}")
+            desk.worker.send_back(window, BROKEN, why)
         return int(SPOOL_RETRY)
 
 

@@ -8,7 +8,9 @@ engine could take the same `Job`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from . import _uwsgi
 from .errors import (
     EnqueueError,
     LedgerError,
+    OtherKey,
     PayloadTooLarge,
 )
 from .job import (
@@ -63,8 +66,20 @@ class SpoolEngine:
         """The key that signs this spool's jobs; preparing the directories at first need."""
         if self._prepared_key is None:
             self.spool.prepare()
-            self._prepared_key = self._given_key or self.spool.signing_key()
+            key = self._given_key or self.spool.signing_key()
+            self._check_key(hashlib.sha256(key).hexdigest()[:16])
+            self._prepared_key = key
         return self._prepared_key
+
+    def _check_key(self, fingerprint: str) -> None:
+        """Let the server say which key counts, and everybody else find out in time."""
+        noted = self.spool.noted_key()
+        if noted == fingerprint:
+            return
+        if _uwsgi.spooler_pids():
+            self.spool.note_key(fingerprint)
+        elif noted is not None:
+            raise EnqueueError(str(self.spool.root), OtherKey(str(self.spool.root)))
 
     def prepare(self) -> None:
         """Make directories and key now, so that a server finds out at its start if it cannot."""
@@ -114,12 +129,24 @@ class SpoolEngine:
         except BaseException:
             for job in jobs:
                 self.spool.discard_written(job.id)
+            if self._were_started(jobs):
+                return [job.id for job in jobs]
             raise
         self._sync(jobs, places)
         _uwsgi.wake(sleepers)
         if ring:
             self.ring()
         return [places[job.id].job_id for job in jobs]
+
+    def _were_started(self, jobs: list[Job]) -> bool:
+        """Tell whether spoolers have all these jobs, although their enqueue failed.
+
+        SQLite gives up the write lock by itself on a full disk: see `Transaction.roll_back`.
+        """
+        try:
+            return all(self.ledger.state(job.id) is not None for job in jobs)
+        except LedgerError:
+            return False
 
     def _write(self, jobs: list[Job]) -> None:
         together = len(jobs) > 1
@@ -139,7 +166,7 @@ class SpoolEngine:
         sleepers: list[int] = []
         if alone and not job.is_scheduled:
             window, sleepers = self._way_into_window(rows, job)
-        rows.on_rollback(functools.partial(self.spool.withdraw, job.id))
+        rows.on_rollback(job.id, functools.partial(self.spool.withdraw, job.id))
         self.spool.publish(job.id, window)
         # Woken before the commit, which is done long before a spooler gets as far as `start`;
         # and there it would wait for the write lock.
@@ -163,14 +190,22 @@ class SpoolEngine:
                 self.spool.sync_published(in_window=in_window)
         except OSError:
             # Not on the disk for sure: take all of it back, unless a spooler has some already.
+            if self._take_back(published):
+                raise
+
+    def _take_back(self, published: list[Place]) -> bool:
+        """Delete rows and files again; False where that is too late or impossible: they do run."""
+        try:
             with self.ledger.transaction() as rows:
                 known = [rows.row(place.job_id) for place in published]
                 if any(row is None or row.attempt for row in known):
-                    return
+                    return False
                 for place in published:
                     rows.forget_unstarted(place.job_id)
                     self.spool.withdraw(place.job_id)
-            raise
+        except LedgerError:
+            return False
+        return True
 
     def _way_into_window(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
         """Return a name in the window, and whom to wake, if a new job passes nobody who waits."""
@@ -205,17 +240,19 @@ class SpoolEngine:
 
     def _enter_window(self, job_id: str) -> str | None:
         window = self.spool.window_name(job_id)
-        if self.spool.promote(job_id, window):
-            return window
-        # Revived by a person: the row was first, and its file may still lie in dead/.
-        if self.spool.exhume(job_id) and self.spool.promote(job_id, window):
-            return window
-        # A promoter before us renamed it and died before its commit.
-        for file in self.spool.window():
-            if file.job_id == job_id:
-                return file.name
-        # It was moved back to waiting/ while we looked elsewhere.
-        return window if self.spool.promote(job_id, window) else None
+        # Twice: the holder of its lock may move it from where we have not looked yet to where we
+        # have, once.
+        for _ in range(2):
+            if self.spool.promote(job_id, window):
+                return window
+            # Revived by a person: the row was first, and its file may still lie in dead/.
+            if self.spool.exhume(job_id) and self.spool.promote(job_id, window):
+                return window
+            # A promoter before us renamed it and died before its commit.
+            for file in self.spool.window():
+                if file.job_id == job_id:
+                    return file.name
+        return None
 
     def sleepers(self, rows: Transaction, unknown: int = 0) -> list[int]:
         """Return as many idle spoolers as there are ready files, no more.
@@ -231,12 +268,9 @@ class SpoolEngine:
             bell = os.open(self.spool.doorbell, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return
-        try:
+        with contextlib.suppress(OSError):  # full, or its reader has just ended
             os.write(bell, b"!")
-        except BlockingIOError:
-            return
-        finally:
-            os.close(bell)
+        os.close(bell)
 
 
 def _idle(seen: Seen) -> list[int]:

@@ -93,6 +93,26 @@ class PayloadTooLarge(SpoolerError, ValueError):
         )
 
 
+class KeyUnusable(SpoolerError):
+    """The spool's key file is too short to be a key."""
+
+    def __init__(self, path: str, size: int) -> None:
+        super().__init__(
+            f"{path} holds {size} bytes, which is no key: restore it, or delete it, after which "
+            "jobs that wait are unreadable and go to corrupt/"
+        )
+
+
+class OtherKey(SpoolerError):
+    """A process that would sign with another key than the server that runs the jobs."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            f"the server of {directory} signs with another key: give this process the same "
+            "SPOOLER_KEY, else its jobs would be unreadable"
+        )
+
+
 class PacketError(SpoolerError):
     """A spool file that is not a whole, signed job of this spool. It is never run."""
 

@@ -20,7 +20,14 @@ from .config import Config, read_config
 from .dispatch import Desk, Handler, open_desk
 from .eager import run_now
 from .engine import SpoolEngine
-from .errors import ConfigError, DuplicateTask, JobNotFound, NotInitialised, UnknownTask
+from .errors import (
+    ConfigError,
+    DuplicateTask,
+    JobNotFound,
+    NotInitialised,
+    OptionError,
+    UnknownTask,
+)
 from .handle import JobHandle
 from .housekeeper import Housekeeper, keepers
 from .job import Job
@@ -99,6 +106,9 @@ class Spooler:
 
         Raises `DuplicateTask` when its name is taken, and `OptionError`.
         """
+        for each in ("at", "delay"):
+            if each in options:
+                raise OptionError(each, "given to using(), for one job", options[each])
         checked = Options().but(**options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:

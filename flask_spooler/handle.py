@@ -23,9 +23,11 @@ LONGEST_LOOK: Final = 0.25
 class JobHandle:
     """A job by its id. Every attribute raises `JobNotFound` once the history is purged."""
 
-    def __init__(self, engine: SpoolEngine, job_id: str) -> None:
+    def __init__(self, engine: SpoolEngine, job_id: str, enqueued_as: str | None = None) -> None:
         self._engine = engine
         self.id = job_id
+        self.enqueued_as = enqueued_as
+        """The state in which `enqueue` left it, queued or scheduled; None from `spooler.get`."""
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"

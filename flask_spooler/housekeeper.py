@@ -24,12 +24,12 @@ import msgspec
 
 from . import _uwsgi, operations, upkeep
 from .engine import SpoolEngine
-from .errors import LedgerError
+from .errors import LedgerError, PacketError
 from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
-from .spool import DEAD, DONE, OUTCOME, WAITING, WRITING
+from .spool import DEAD, DONE, OUTCOME, WAITING, WRITING, private
 
 TICK: Final = 1.0
 """Seconds between two looks at the window; also how long a lost wake-up can last."""
@@ -76,13 +76,21 @@ class Housekeeper:
         """Wait for the lock of the one housekeeper, then keep house until the process ends."""
         self.engine.prepare()
         self._register(time.time())
-        with open(self._spool.housekeeper_lock, "ab") as lock:
+        with open(self._spool.housekeeper_lock, "ab", opener=private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Opened for writing too, so that it never reports an end of file.
             bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)
             while True:
                 select.select([bell], [], [], self.round(time.time()))
                 self._hush(bell)
+
+    def run_or_end(self) -> None:
+        """Run in a thread, and take the mule down with it: the master starts a fresh one."""
+        try:
+            self.run()
+        except BaseException as error:
+            announce(spool_trouble, self.app, what="a housekeeper failed", error=error)
+        os._exit(1)
 
     def _register(self, now: float) -> None:
         """Note that this server serves the spool, and forget those that are gone."""
@@ -109,9 +117,9 @@ class Housekeeper:
             if tick:
                 self._tick_at = now
                 self._look_at_window(now)
-                self._record_done()
-                upkeep.expire(self.engine, now, STEP)
-                self._forget_old(now)
+                self._record_done(now)
+                more = upkeep.expire(self.engine, now, STEP) == STEP or more
+                more = self._forget_old(now) or more
             more = self._continue_survey(now, tick) or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
@@ -175,21 +183,34 @@ class Housekeeper:
                 sleepers = self.engine.sleepers(writer, unknown=len(strays))
             _uwsgi.wake(sleepers)
 
-    def _record_done(self) -> None:
+    def _record_done(self, now: float) -> None:
         """Write the rows of jobs that ended while the ledger could not be written."""
-        for name in list(self._spool.names(DONE)):
-            if not name.endswith(OUTCOME):
-                continue
-            job_id = name.removesuffix(OUTCOME)
-            kept = msgspec.json.decode(self._spool.outcome(job_id), type=Unrecorded)
-            if self._spool.has(DONE, job_id):
-                upkeep.record_late(self.engine, job_id, kept)
-            elif self._spool.age(DONE, name, time.time()) > TRUST:
-                # Its worker was killed before it moved the job file: that attempt has no end.
-                self._spool.clear_done(job_id, None)
+        names = set(self._spool.names(DONE))
+        for job_id in {name.removesuffix(OUTCOME) for name in names}:
+            try:
+                self._record_one(job_id, names, now)
+            except (PacketError, msgspec.DecodeError, FileNotFoundError) as error:
+                what = f"done/{job_id} cannot be read and is kept in corrupt/"
+                announce(spool_trouble, self.app, what=what, error=error)
+                for name in names & {job_id, job_id + OUTCOME}:
+                    self._spool.quarantine_from(DONE, name)
 
-    def _forget_old(self, now: float) -> None:
-        operations.purge(self.engine, now - self.retention, STEP, RETIRING)
+    def _record_one(self, job_id: str, names: set[str], now: float) -> None:
+        has_outcome = job_id + OUTCOME in names
+        if job_id in names and has_outcome:
+            kept = msgspec.json.decode(self._spool.outcome(job_id), type=Unrecorded)
+            upkeep.record_late(self.engine, job_id, kept)
+        elif self._spool.age(DONE, job_id if job_id in names else job_id + OUTCOME, now) > TRUST:
+            # Its worker had no room for an outcome, or was killed before it moved the job file.
+            if job_id in names:
+                upkeep.record_bare(self.engine, job_id)
+            elif not upkeep.is_running(self.engine, job_id):
+                self._spool.forget_outcome(job_id)
+
+    def _forget_old(self, now: float) -> bool:
+        """Delete a step of what is past its retention; True when there may be more."""
+        before = now - self.retention
+        return operations.purge(self.engine, before, STEP, RETIRING) == STEP
 
     def _continue_survey(self, now: float, tick: bool) -> bool:
         """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when it is urgent.
@@ -219,7 +240,11 @@ class Housekeeper:
         adopted = 0
         for place in (WAITING, DEAD):
             for number, name in enumerate(self._spool.names(place), 1):
-                adopted += self._compare(place, name)
+                try:
+                    adopted += self._compare(place, name)
+                except OSError as error:
+                    what = f"{place}/{name[:60]} cannot be read"
+                    announce(spool_trouble, self.app, what=what, error=error)
                 if number % COMPARE_AT_ONCE == 0:
                     yield number
         if adopted:
@@ -251,10 +276,9 @@ keepers: list[Housekeeper] = []
 
 def run() -> None:
     """Keep house for all apps of this process; for ``mule = flask_spooler.housekeeper:run``."""
-    for keeper in keepers:
-        drain_at_end(keeper.engine, keeper.grace)
+    drain_at_end({keeper.engine: keeper.grace for keeper in keepers})
     for keeper in keepers[1:]:
-        threading.Thread(target=keeper.run, name="housekeeper", daemon=True).start()
+        threading.Thread(target=keeper.run_or_end, name="housekeeper", daemon=True).start()
     if keepers:
         keepers[0].run()
     what = "the mule knows no app: with lazy-apps, name a module that imports yours"

@@ -1,9 +1,9 @@
 """Exceptions that signals raise, kept out of places where they would do harm.
 
-Owns one counter and one pending action. A timeout or a cancel reaches a task as an exception
-raised by a signal handler, between any two bytecodes of the main thread. While the ledger is in
-the middle of a transaction that must not happen: `shielded` holds such an exception back until
-the transaction is over.
+Owns one counter and the actions that wait for it. A timeout or a cancel reaches a task as an
+exception raised by a signal handler, between any two bytecodes of the main thread. While the
+ledger is in the middle of a transaction that must not happen: `shielded` holds such an exception
+back until the transaction is over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _depth = 0
-_pending: Callable[[], None] | None = None
+_pending: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -28,27 +28,18 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         _depth -= 1
-        if _depth == 0 and _pending is not None:
-            _release()
+        while _depth == 0 and _pending:
+            _pending.pop(0)()
 
 
 def deliver(action: Callable[[], None]) -> None:
     """Call `action`, which may raise, now or as soon as no shield is up. For signal handlers."""
-    global _pending
     if _depth:
-        _pending = action
+        _pending.append(action)
     else:
         action()
 
 
 def forget() -> None:
     """Drop what is held back: the job that it was meant for is over."""
-    global _pending
-    _pending = None
-
-
-def _release() -> None:
-    global _pending
-    action, _pending = _pending, None
-    if action is not None:
-        action()
+    _pending.clear()

@@ -18,6 +18,7 @@ job in hand finish and end the process after it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -41,6 +42,9 @@ LOOK_EVERY: Final = 0.05
 MULE_NEEDS: Final = 1.0
 """Seconds in which the mule must have noted the drain, or this is no stop of the server."""
 
+LAST_WORDS: Final = 0.1
+"""Seconds that uWSGI gets for unlinking a file before a process ends that was told to."""
+
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -59,11 +63,13 @@ class SpoolerProcess:
 
     @contextmanager
     def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
-        """Let the job in the body finish whatever signal comes, and tidy up behind it.
+        """Let what the body does come to its end whatever signal comes.
 
-        SIGTERM and SIGINT end the process after the job. SIGHUP says that SIGKILL follows in a
-        second or two: `on_reload` may note that.
+        SIGTERM and SIGINT end the process after it. SIGHUP says that SIGKILL follows in a second
+        or two: `on_reload` may note that.
         """
+        if self.told_to_end:
+            os._exit(0)  # no job is in hand: uWSGI has the next file, and its lock ends with us
 
         def end(signum: int, frame: FrameType | None) -> None:
             self.told_to_end = True
@@ -79,17 +85,21 @@ class SpoolerProcess:
         try:
             yield
         finally:
-            self.spoiled = self._baseline.is_spoiled()
             self._baseline.restore()
+            if self.told_to_end:
+                # uWSGI still has to unlink the file; if it then hands over no other one, nobody
+                # would ask whether this process was told to end.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_REAL, LAST_WORDS)
+
+    def tidy(self) -> None:
+        """Put back what the task has left changed, and see whether the process is still sound."""
+        self.spoiled = self._baseline.is_spoiled()
+        self._baseline.restore(handlers=False)
 
     def end(self) -> NoReturn:
         """End this process without a word; the master starts a fresh one."""
         os._exit(1)
-
-    def end_if_told(self) -> None:
-        """End this process if a signal asked for it while it was busy; no job is in hand now."""
-        if self.told_to_end:
-            os._exit(0)
 
 
 class OtherProcess(SpoolerProcess):
@@ -103,6 +113,9 @@ class OtherProcess(SpoolerProcess):
     def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
         """Run the body."""
         yield
+
+    def tidy(self) -> None:
+        """Leave the process as it is."""
 
 
 _process: SpoolerProcess = OtherProcess()
@@ -131,18 +144,17 @@ def take_part(engine: SpoolEngine, grace: float) -> None:
     _uwsgi.on_exit(leave)
 
 
-def drain_at_end(engine: SpoolEngine, grace: float) -> None:
-    """Let the mule note the end of its server before it ends itself."""
+def drain_at_end(engines: dict[SpoolEngine, float]) -> None:
+    """Let the mule note the end of its server in each spool before it ends itself."""
 
     def end(signum: int, frame: FrameType | None) -> None:
         deliver(note_and_end)
 
     def note_and_end() -> None:
-        try:
-            with engine.ledger.transaction() as rows:
+        for engine, grace in engines.items():
+            # Where it fails the jobs are interrupted instead, and lose nothing.
+            with contextlib.suppress(LedgerError), engine.ledger.transaction() as rows:
                 rows.drain(str(_uwsgi.boot()), time.time() + grace)
-        except LedgerError:
-            os._exit(1)  # the jobs are interrupted instead, and lose nothing
         os._exit(0)
 
     for number in (signal.SIGHUP, *ENDING):

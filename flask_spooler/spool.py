@@ -29,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import math
 import os
 import re
@@ -39,6 +40,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from .errors import KeyUnusable
 from .failpoints import reach
 from .job import is_id
 
@@ -57,6 +59,15 @@ CLOCK_TICK: Final = 0.02
 """uWSGI compares an mtime with time(2), which lags behind the precise clock by up to one kernel
 tick (10 ms at 100 Hz). A file promoted at its due time would look early by that much, and wait
 for the next scan: so files in ``waiting/`` carry a time that is earlier by two ticks."""
+
+
+SHORTEST_KEY: Final = 16
+"""Bytes; what is shorter was cut by a crash, or made by hand."""
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file that only the spool's owner may read; for ``open(…, opener=private)``."""
+    return os.open(path, flags, 0o600)
 
 
 class InWindow(NamedTuple):
@@ -104,6 +115,22 @@ class Spool:
             (self.root / place).mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             os.mkfifo(self.doorbell, 0o600)
+        if os.geteuid() == 0 and self._owner[0] != 0:
+            for path in (*(self.root / place for place in PLACES), self.doorbell):
+                os.chown(path, *self._owner)
+
+    def noted_key(self) -> str | None:
+        """Return the fingerprint of the key that the server signs with, if it is noted."""
+        try:
+            return (self.root / "key.fingerprint").read_text()
+        except FileNotFoundError:
+            return None
+
+    def note_key(self, fingerprint: str) -> None:
+        """Let other processes see with which key the server signs."""
+        aside = self.root / WRITING / f"fingerprint-{secrets.token_hex(8)}"
+        self._write(aside, fingerprint.encode())
+        os.rename(aside, self.root / "key.fingerprint")
 
     def signing_key(self) -> bytes:
         """Return the spool's own key, made at the first call by whoever comes first.
@@ -113,14 +140,20 @@ class Spool:
         in ``corrupt/``.
         """
         with contextlib.suppress(FileNotFoundError):
-            return self.key.read_bytes()
+            return self._whole_key()
         fresh = self.root / WRITING / f"key-{secrets.token_hex(8)}"
-        self._write(fresh, secrets.token_hex(32).encode())
+        self._write(fresh, secrets.token_hex(32).encode(), always_sync=True)
         with contextlib.suppress(FileExistsError):
             os.link(fresh, self.key)
             self._sync_directory(self.root)
         fresh.unlink()
-        return self.key.read_bytes()
+        return self._whole_key()
+
+    def _whole_key(self) -> bytes:
+        key = self.key.read_bytes()
+        if len(key) < SHORTEST_KEY:
+            raise KeyUnusable(str(self.key), len(key))
+        return key
 
     def write(
         self, job_id: str, data: bytes, due: float | None = None, *, sync: bool = True
@@ -187,8 +220,10 @@ class Spool:
         A crash after it leaves a row that says waiting while the file is in the window, which
         `start` accepts.
         """
+        path = self._at(WAITING, job_id)
+        self._make_ready(path)
         reach("promote.rename")
-        return self._move(self._at(WAITING, job_id), self._window(window_name))
+        return self._move(path, self._window(window_name))
 
     def demote(self, window_name: str, job_id: str, due: float) -> bool:
         """Rename from the window to ``waiting/``, to be started at `due`; lock holder only.
@@ -224,22 +259,36 @@ class Spool:
         reach("finish.unlink")
         self._forget(self._window(window_name))
 
-    def set_done(self, window_name: str, job_id: str, outcome: bytes) -> bool:
+    def job_in(self, window_name: str) -> str | None:
+        """Return the id in the name of a file of ours in the window, None for any other name."""
+        match = _OURS.fullmatch(window_name)
+        return match[2] if match else None
+
+    def set_done(self, window_name: str, job_id: str, outcome: bytes | None) -> bool:
         """Rename from the window to ``done/``, its outcome beside it; lock holder only.
 
         The outcome is written first: a crash in between leaves an outcome without a job file,
         and a job in the window whose attempt has no end, which counts as a crash.
         """
-        aside = self._at(WRITING, job_id) + OUTCOME
-        self._forget(aside)
-        self._write(aside, outcome)
-        os.rename(aside, self._at(DONE, job_id) + OUTCOME)
+        if outcome is not None:
+            aside = self._at(WRITING, job_id) + OUTCOME
+            self._forget(aside)
+            try:
+                self._write(aside, outcome)
+            except OSError:
+                self._forget(aside)
+                raise
+            os.rename(aside, self._at(DONE, job_id) + OUTCOME)
         reach("done.rename")
         return self._move(self._window(window_name), self._at(DONE, job_id))
 
     def outcome(self, job_id: str) -> bytes:
         """Return the outcome that `set_done` kept."""
         return Path(self._at(DONE, job_id) + OUTCOME).read_bytes()
+
+    def forget_outcome(self, job_id: str) -> None:
+        """Unlink an outcome in ``done/`` whose job file never came."""
+        self._forget(self._at(DONE, job_id) + OUTCOME)
 
     def clear_done(self, job_id: str, place: str | None) -> None:
         """Move a job out of ``done/`` to `place`, or unlink it, after its row was written."""
@@ -250,12 +299,16 @@ class Spool:
             self._move(path, self._at(place, job_id))
         self._forget(path + OUTCOME)
 
-    def quarantine(self, window_name: str) -> str | None:
-        """Rename a file that is no job of ours from the window to ``corrupt/``; its new name."""
+    def quarantine(self, window_name: str, directory: str | None = None) -> str | None:
+        """Rename a file that is no job of ours to ``corrupt/`` and return its new name.
+
+        uWSGI also looks into directories whose name is a number: `directory` is the one that it
+        stands in now. Returns None when the file is not there.
+        """
         kept = f"{time.time_ns():019d}_{window_name}"[:250]
         reach("quarantine.rename")
-        moved = self._move(self._window(window_name), self.root / CORRUPT / kept)
-        return kept if moved else None
+        source = self._window(window_name) if directory is None else f"{directory}/{window_name}"
+        return kept if self._move(source, self.root / CORRUPT / kept) else None
 
     def quarantine_from(self, place: str, name: str) -> None:
         """Rename an unreadable file from one of our own directories to ``corrupt/``."""
@@ -335,8 +388,23 @@ class Spool:
             raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
         return f"{self._root}/{window_name}"
 
+    def _make_ready(self, path: str) -> None:
+        # A revived file still bears the time it once waited for: uWSGI would go on waiting.
+        now = time.time()
+        try:
+            if os.stat(path).st_mtime > now:
+                self._set_time(path, now - CLOCK_TICK)
+        except FileNotFoundError:
+            return
+
     def _write(
-        self, path: str | Path, data: bytes, due: float | None = None, *, sync: bool = True
+        self,
+        path: str | Path,
+        data: bytes,
+        due: float | None = None,
+        *,
+        sync: bool = True,
+        always_sync: bool = False,
     ) -> None:
         reach("write.open")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -348,11 +416,26 @@ class Spool:
             if due is not None:
                 reach("write.utime")
                 os.utime(descriptor, (due - CLOCK_TICK, due - CLOCK_TICK))
-            if self.sync and sync:
+            self._give_to_owner(descriptor)
+            if (self.sync and sync) or always_sync:
                 reach("write.fsync")
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def _give_to_owner(self, descriptor: int) -> None:
+        """Make a file the spool owner's: uWSGI skips what its user cannot open, without a word."""
+        owner = self._owner
+        if os.geteuid() == owner[0]:
+            return
+        if os.geteuid() != 0:
+            raise PermissionError(errno.EACCES, f"the spool belongs to user id {owner[0]}")
+        os.fchown(descriptor, *owner)
+
+    @functools.cached_property
+    def _owner(self) -> tuple[int, int]:
+        found = self.root.stat()
+        return found.st_uid, found.st_gid
 
     def _move(self, source: str | Path, target: str | Path) -> bool:
         try:

@@ -44,7 +44,7 @@ def job_table(records: list[Record], now: float) -> str:
             Text(record.state, style=COLOURS.get(record.state, "")),
             Text(record.task),
             Text(record.queue),
-            f"{record.attempt}/{record.max_attempts}",
+            str(record.attempt),
             ago(record.enqueued_at, now),
             ago(record.due_at, now) if waits else "",
             _one_line(record.error_type, record.error_message),
@@ -61,7 +61,7 @@ def job_page(job: dict[str, Any], now: float) -> str:
     facts.add_row("Task", Text(job["task"]))
     facts.add_row("State", Text(job["state"], style=COLOURS.get(job["state"], "")))
     facts.add_row("Queue", Text(f"{job['queue']}, priority {job['priority']}"))
-    facts.add_row("Attempt", f"{job['attempt']} of {job['max_attempts']}")
+    facts.add_row("Attempt", f"{job['attempt']} (at most {job['max_attempts']} are charged)")
     facts.add_row("Arguments", Text(_arguments(job)))
     for name in ("enqueued_at", "due_at", "expires_at", "started_at", "finished_at"):
         if job[name] is not None:
@@ -94,8 +94,11 @@ def stats_page(stats: dict[str, Any]) -> str:
         table.add_row(Text(queue), *(f"{counts[state]:,}" for state in states))
     files = ", ".join(f"{place} {number:,}" for place, number in stats["files"].items() if number)
     oldest = stats["oldest_queued_seconds"]
-    waits = "nothing waits" if oldest is None else f"the oldest waits {duration(oldest)}"
-    return _rendered(Group(table, Text(), Text(f"Files: {files or 'none'}; {waits}.")))
+    waits = "no job is overdue" if oldest is None else f"the oldest waits {duration(oldest)}"
+    lines = [Text(f"Files: {files or 'none'}; {waits}.")]
+    if stats["paused"]:
+        lines.append(Text(f"Paused: {', '.join(stats['paused'])}.", style="yellow"))
+    return _rendered(Group(table, Text(), *lines))
 
 
 def duration(seconds: float) -> str:

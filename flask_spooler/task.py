@@ -15,8 +15,9 @@ import msgspec
 
 from .arguments import Arguments
 from .engine import SpoolEngine
+from .errors import ArgumentError
 from .handle import JobHandle
-from .job import Job, new_id
+from .job import QUEUED, SCHEDULED, Job, new_id
 from .options import Exceptions, Options, dereference, reference
 from .retry import Backoff, exponential
 from .schedule import due_time
@@ -80,7 +81,7 @@ class Task(Generic[P, R]):
         job = self.job(args, kwargs, time.time())
         job_id = engine.submit(job)
         self._home.enqueued(job, job_id)
-        return JobHandle(engine, job_id)
+        return JobHandle(engine, job_id, SCHEDULED if job.is_scheduled else QUEUED)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | dict[str, Any]]) -> list[JobHandle]:
         """Publish one job for each call, a tuple of positional or a dict of keyword arguments.
@@ -102,6 +103,9 @@ class Task(Generic[P, R]):
     def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> Job:
         """Return the frozen job that this call at this time would enqueue."""
         options = self.options
+        if self.name.startswith("__main__."):
+            problem = "it stands in a script, under a name that no spooler can know: give it name="
+            raise ArgumentError(self.name, problem)
         due = due_time(options.at, options.delay, now)
         return Job(
             id=new_id(),

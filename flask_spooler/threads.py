@@ -109,4 +109,8 @@ class BackgroundThread:
                 self.handle()
             except Exception:  # one bad piece of work must not end the loop
                 log.exception("thread %s failed on a piece of work and goes on", self.name)
-        self.shutdown()
+        try:
+            self.shutdown()
+        except Exception:  # what it left undone is saved all the same
+            log.exception("thread %s failed in its shutdown", self.name)
+            self.abandoned()

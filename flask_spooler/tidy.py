@@ -8,6 +8,7 @@ behind are its own affair.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -45,8 +46,12 @@ class Baseline:
         self._actions = {number: self._action(number) for number in WATCHED}
 
     def enter(self) -> None:
-        """Go where the server was started; uWSGI itself works in the spool directory."""
-        os.chdir(self._directory)
+        """Go where the server was started; uWSGI itself works in the spool directory.
+
+        Where that is gone, as after a deploy, tasks run in the spool directory.
+        """
+        with contextlib.suppress(OSError):
+            os.chdir(self._directory)
 
     def is_spoiled(self) -> bool:
         """Tell whether somebody has closed descriptors that were not theirs.
@@ -55,9 +60,9 @@ class Baseline:
         """
         return not all(copy is None or _is_open(copy) for copy in self._descriptors)
 
-    def restore(self) -> None:
+    def restore(self, *, handlers: bool = True) -> None:
         """Put back what is different; cheap when nothing is."""
-        os.chdir(self._directory)
+        self.enter()
         os.umask(self._umask)
         if os.environ != self._environment:
             self._restore_environment()
@@ -66,7 +71,7 @@ class Baseline:
         for number, copy in enumerate(self._descriptors):
             if copy is not None and not _is_open(number) and _is_open(copy):
                 os.dup2(copy, number)
-        for number, handler in self._handlers.items():
+        for number, handler in self._handlers.items() if handlers else ():
             if signal.getsignal(number) is not handler:
                 # Not through Python: it never heard of uWSGI's own handlers, takes SIGUSR1 for
                 # SIG_DFL, and the next wake-up would kill the process.

@@ -8,10 +8,13 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import msgspec
+
 from . import _uwsgi
 from .engine import LOST, SpoolEngine
 from .errors import PacketError
 from .job import (
+    CANCELLED,
     EXPIRED,
     QUEUED,
     RETRYING,
@@ -22,8 +25,13 @@ from .job import (
     open_packet,
     parse_file,
 )
+from .job import DEAD as DEAD_STATE
 from .record import ErrorInfo, Unrecorded
 from .spool import DEAD, DONE, WAITING
+
+NO_OUTCOME: Final = ErrorInfo(
+    "OutcomeLost", "it has run, and there was no room on the disk to write down how it ended"
+)
 
 FORGOTTEN: Final = ErrorInfo(
     "HistoryLost", "why it ended stood in a ledger that is gone; its file is kept"
@@ -71,6 +79,11 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
             return
         if engine.spool.has(WAITING, job_id):
             rows.requeue(job_id)
+        elif engine.spool.has(DEAD, job_id):
+            # Revived, and put away a moment later; or dead, and a power cut took its row back.
+            rows.requeue(job_id)
+            if row.state == RUNNING:
+                rows.close(job_id, DEAD_STATE, time.time(), FORGOTTEN)
         else:
             rows.end_lost(job_id, time.time(), LOST)
 
@@ -82,8 +95,11 @@ def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
         if row is None:
             job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
             rows.insert_running(job, kept.attempt)
-        rows.settle(job_id, kept.attempt, kept.change)
-    place = {SUCCEEDED: None, RETRYING: WAITING}.get(kept.change.state, DEAD)
+        change = kept.change
+        if row is not None and row.cancel_asked and change.state == RETRYING:
+            change = msgspec.structs.replace(change, state=CANCELLED)
+        rows.settle(job_id, kept.attempt, change)
+    place = {SUCCEEDED: None, RETRYING: WAITING}.get(change.state, DEAD)
     engine.spool.clear_done(job_id, place)
     engine.ring()
 
@@ -96,3 +112,19 @@ def expire(engine: SpoolEngine, now: float, limit: int) -> int:
     for job_id in expired:
         engine.spool.bury_waiting(job_id)
     return len(expired)
+
+
+def record_bare(engine: SpoolEngine, job_id: str) -> None:
+    """Make a job dead that has run, and whose outcome nobody could write down."""
+    with engine.ledger.transaction() as rows:
+        if rows.row(job_id) is None:
+            job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
+            rows.insert_running(job, 1)
+        rows.end_lost(job_id, time.time(), NO_OUTCOME)
+    engine.spool.clear_done(job_id, DEAD)
+
+
+def is_running(engine: SpoolEngine, job_id: str) -> bool:
+    """Tell whether a living process runs this job."""
+    row = engine.ledger.in_window().get(job_id)
+    return row is not None and row.state == RUNNING and _uwsgi.is_alive(row.process)

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,12 +25,23 @@ from .admission import PUT_OFF_UNKNOWN, Close, Decision, PutAway, Start, Wait, a
 from .current import CurrentJob
 from .engine import SpoolEngine
 from .errors import LedgerError, NewerFormat, PacketError
-from .job import CANCELLED, EXPIRED, QUEUED, RUNNING, SUCCEEDED, Job, open_packet
+from .job import (
+    CANCELLED,
+    DEAD,
+    EXPIRED,
+    FINAL,
+    QUEUED,
+    RETRYING,
+    RUNNING,
+    SUCCEEDED,
+    Job,
+    open_packet,
+)
 from .ledger import Transaction
 from .lifecycle import this_process
 from .outcome import Outcome, Policy, judge
 from .perform import Attempt, perform
-from .record import Change, Progress, Row, Unrecorded
+from .record import Change, ErrorInfo, Progress, Row, Unrecorded
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer, backoff_seconds
 from .signals import (
     announce,
@@ -86,18 +98,21 @@ class Worker:
         self.grace = grace
         self._spool = engine.spool
         self._ledger = engine.ledger
+        self._in_hand: str | None = None
 
     def handle(self, packet: _uwsgi.Packet) -> SpoolAnswer:
         """Run the job in a packet that uWSGI holds locked, and say what becomes of its file."""
-        this_process().end_if_told()
-        try:
-            opened = self.open(packet)
-            attempt = self.start(opened)
-            outcome, progress = self.perform(attempt)
-            change = self.settle(attempt, outcome, progress)
-            return self.answer(attempt, change)
-        except NotNow:
-            return SPOOL_RETRY
+        with this_process().busy(self._note_stop):
+            try:
+                opened = self.open(packet)
+                attempt = self.start(opened)
+                outcome, progress = self.perform(attempt)
+                change = self.settle(attempt, outcome, progress)
+                return self.answer(attempt, change)
+            except NotNow:
+                return SPOOL_RETRY
+            finally:
+                self._in_hand = None
 
     def open(self, packet: _uwsgi.Packet) -> Opened:
         """Check signature, length and form; what is not a job of ours is put into quarantine."""
@@ -107,10 +122,31 @@ class Worker:
         except PacketError as error:
             kept = self._spool.quarantine(window)
             announce(file_quarantined, self.app, name=kept or window, why=str(error))
+            self._tell_row(window, kept, str(error))
         except NewerFormat as error:
-            self._spool.lease(window, time.time() + PUT_OFF_UNKNOWN)
+            self.send_back(window, PUT_OFF_UNKNOWN, ErrorInfo("NewerFormat", str(error)))
             announce(spool_trouble, self.app, what=f"{window} has to wait", error=error)
         raise NotNow
+
+    def send_back(self, window: str, seconds: float, why: ErrorInfo) -> None:
+        """Let a file wait outside the window, whatever is wrong with it.
+
+        A ready file that is only leased would hold its place in the window against all others.
+        """
+        due = time.time() + seconds
+        job_id = self._spool.job_in(window)
+        try:
+            with self._ledger.transaction() as rows:
+                row = rows.row(job_id) if job_id else None
+                waits = row is not None and row.state not in FINAL and row.state != RUNNING
+                if row is not None and waits:
+                    rows.put_off(row.id, due, time.time(), why)
+        except LedgerError:
+            waits = False
+        if job_id is not None and waits:
+            self._spool.demote(window, job_id, due)
+        else:
+            self._spool.lease(window, due)
 
     def start(self, opened: Opened) -> Attempt:
         """Count the attempt and write down who runs it, or see that it is not to be run now."""
@@ -125,6 +161,7 @@ class Worker:
         except LedgerError as error:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
+        self._in_hand = job.id
         if lost is not None:
             self._announce(job, before, lost)
         self._act(opened, decision)
@@ -136,8 +173,11 @@ class Worker:
         current = CurrentJob(attempt.job, attempt.number, self._report)
         is_cancelled = functools.partial(self._is_cancelled, attempt.job.id)
         longest = self.engine.max_payload
-        with this_process().busy(functools.partial(self._note_stop, attempt.job.id)):
-            outcome = perform(attempt, self.app, current, is_cancelled, longest)
+        me = os.getpid()
+        outcome = perform(attempt, self.app, current, is_cancelled, longest)
+        if os.getpid() != me:
+            os._exit(1)  # the task forked, and its child came back here: the job is not its own
+        this_process().tidy()
         return outcome, current.unwritten
 
     def settle(self, attempt: Attempt, outcome: Outcome, progress: Progress | None) -> Change:
@@ -152,16 +192,19 @@ class Worker:
             self._set_aside(attempt, change, "the task closed descriptors that are not its own")
             this_process().end()
         give_up = time.monotonic() + self.grace
-        while True:
+        for pause in pauses():
             try:
                 with self._ledger.transaction() as rows:
-                    self._record(rows, attempt, change)
-                    sleepers = self.engine.promote(rows)
+                    change = self._record(rows, attempt, change)
+                    sleepers = self._promote(rows)
                     more = rows.ready() > 0
                 break
             except LedgerError as error:
                 if time.monotonic() >= give_up:
                     raise self._set_aside(attempt, change, str(error)) from None
+                time.sleep(pause)
+            except Exception as error:  # whatever it is: the user's code has run
+                raise self._set_aside(attempt, change, repr(error)) from None
         # Only idle spoolers are woken by others, and this one is not idle yet.
         _uwsgi.wake([*sleepers, os.getpid()] if more else sleepers)
         self._announce(attempt.job, attempt.row, change)
@@ -179,10 +222,28 @@ class Worker:
                 self._spool.bury(attempt.window, attempt.job.id)
         return SPOOL_RETRY
 
+    def _promote(self, rows: Transaction) -> list[int]:
+        try:
+            return self.engine.promote(rows)
+        except OSError as error:  # of another job's file: no reason to lose this one's outcome
+            announce(spool_trouble, self.app, what="no job could enter the window", error=error)
+            return []
+
     def _set_aside(self, attempt: Attempt, change: Change, error: str) -> NotNow:
-        """Keep file and outcome in ``done/`` until the ledger can be written again."""
-        kept = msgspec.json.encode(Unrecorded(attempt.number, change))
-        self._spool.set_done(attempt.window, attempt.job.id, kept)
+        """Keep file and outcome in ``done/`` until the ledger can be written again.
+
+        On a full disk a shorter outcome may still find room; the bare file says at least that the
+        job has run.
+        """
+        short = msgspec.structs.replace(change, result=None, error=None, progress=None)
+        for each in (change, short, None):
+            kept = msgspec.json.encode(Unrecorded(attempt.number, each)) if each else None
+            try:
+                self._spool.set_done(attempt.window, attempt.job.id, kept)
+                break
+            except OSError:
+                if each is None:
+                    raise
         what = f"the end of job {attempt.job.id} could not be written yet and is kept in done/"
         announce(spool_trouble, self.app, what=what, error=error)
         return NotNow()
@@ -283,13 +344,18 @@ class Worker:
         self._tell(job_put_off, opened.job, why=why, seconds=seconds)
         return NotNow()
 
-    def _record(self, rows: Transaction, attempt: Attempt, change: Change) -> None:
+    def _record(self, rows: Transaction, attempt: Attempt, change: Change) -> Change:
+        """Write the end of the attempt; return it as it was written."""
         job = attempt.job
-        if rows.settle(job.id, attempt.number, change) or rows.row(job.id) is not None:
-            return
-        # The ledger was deleted while the job ran: its history begins here.
-        rows.insert_running(job, attempt.number)
+        row = rows.row(job.id)
+        if row is None:
+            # The ledger was deleted while the job ran: its history begins here.
+            rows.insert_running(job, attempt.number)
+        elif row.cancel_asked and change.state == RETRYING:
+            # Asked for when the task was just over: it does not run again.
+            change = msgspec.structs.replace(change, state=CANCELLED)
         rows.settle(job.id, attempt.number, change)
+        return change
 
     def _policy(self, job: Job) -> Policy:
         def wait(attempt: int) -> float:
@@ -303,9 +369,21 @@ class Worker:
 
         return Policy(job.max_attempts, self.max_crashes, wait)
 
-    def _note_stop(self, job_id: str) -> None:
+    def _note_stop(self) -> None:
+        if self._in_hand is not None:
+            with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
+                rows.note_stop(self._in_hand)
+
+    def _tell_row(self, window: str, kept: str | None, why: str) -> None:
+        """Say in the job's row, if it has one, where its unreadable file is kept."""
+        job_id = self._spool.job_in(window)
+        if job_id is None or kept is None:
+            return
+        error = ErrorInfo(
+            "Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}"
+        )
         with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
-            rows.note_stop(job_id)
+            rows.close(job_id, DEAD, time.time(), error)
 
     def _is_cancelled(self, job_id: str) -> bool:
         try:
@@ -337,3 +415,11 @@ class Worker:
 def window_of(packet: _uwsgi.Packet) -> str:
     """Return the name under which the packet's file stands in the window."""
     return os.fsdecode(packet["spooler_task_name"])
+
+
+def pauses() -> Iterator[float]:
+    """Return seconds to wait between tries, longer and longer up to half a second."""
+    pause = 0.01
+    while True:
+        yield pause
+        pause = min(pause * 2, 0.5)

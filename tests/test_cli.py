@@ -195,7 +195,7 @@ def test_show_tells_everything_of_one_job(run: Run, engine: SpoolEngine) -> None
         change = Change(outcome="failed", state="retrying", due_at=now, ended_at=now, error=error)
         rows.settle(job_id, 1, change)
     page = done(run("show", job_id))
-    for text in (job_id, "work", "retrying", "mail", '"x.png"', "1 of 5", "it broke", "line 1"):
+    for text in (job_id, "work", "retrying", "mail", '"x.png"', "(at most 5", "it broke", "line 1"):
         assert text in page
     shown = json.loads(done(run("show", job_id, "--json")))
     assert shown["kwargs"] == {"path": "x.png"}
@@ -231,10 +231,12 @@ def test_cancel_ends_waiting_jobs(run: Run, engine: SpoolEngine) -> None:
     assert set(ids(engine, state="cancelled")) == set(jobs)
 
 
-def test_cancel_says_of_a_running_job_that_it_still_runs(run: Run, engine: SpoolEngine) -> None:
+def test_cancel_says_of_a_running_job_that_it_is_being_stopped(
+    run: Run, engine: SpoolEngine
+) -> None:
     job_id = done(run("enqueue", "work"))
     start(engine, job_id, GONE)
-    assert done(run("cancel", job_id)) == f"{job_id}  running"
+    assert done(run("cancel", job_id)) == f"{job_id}  being stopped"
 
 
 def test_one_refused_job_keeps_no_other_from_being_cancelled(run: Run, engine: SpoolEngine) -> None:

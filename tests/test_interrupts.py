@@ -62,12 +62,12 @@ def test_an_action_happens_once() -> None:
     assert steps == ["action"]
 
 
-def test_of_several_actions_the_last_one_counts() -> None:
+def test_several_actions_happen_in_their_order() -> None:
     steps: list[int] = []
     with shielded():
         deliver(lambda: steps.append(1))
         deliver(lambda: steps.append(2))
-    assert steps == [2]
+    assert steps == [1, 2]
 
 
 def test_a_forgotten_action_never_happens() -> None:

@@ -16,7 +16,7 @@ import pytest
 from flask_spooler import interrupts
 from flask_spooler._uwsgi import Process
 from flask_spooler.errors import LedgerError
-from flask_spooler.job import FINAL, STATES
+from flask_spooler.job import FINAL, STATES, new_id
 from flask_spooler.ledger import Ledger, Transaction
 from flask_spooler.record import Change, ErrorInfo, Progress, Row
 from tests.helpers import NOW, in_child, known, make_job, wait_until
@@ -474,8 +474,8 @@ def test_a_failed_transaction_keeps_nothing_and_runs_its_undos_in_reverse(ledger
     def fail_half_way() -> None:
         with ledger.transaction() as rows:
             rows.insert(make_job(), "queued", None)
-            rows.on_rollback(lambda: undone.append(1))
-            rows.on_rollback(lambda: undone.append(2))
+            rows.on_rollback(new_id(), lambda: undone.append(1))
+            rows.on_rollback(new_id(), lambda: undone.append(2))
             raise RuntimeError("half-way")
 
     with pytest.raises(RuntimeError, match="half-way"):
@@ -488,7 +488,7 @@ def test_a_failed_transaction_keeps_nothing_and_runs_its_undos_in_reverse(ledger
 def test_a_committed_transaction_runs_no_undo(ledger: Ledger) -> None:
     undone: list[int] = []
     with ledger.transaction() as rows:
-        rows.on_rollback(lambda: undone.append(1))
+        rows.on_rollback(new_id(), lambda: undone.append(1))
     assert undone == []
 
 

@@ -34,6 +34,7 @@ ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
 
 LONG_MODULES = {
+    "cli": "one short function for each word of the command line",
     "ledger.transaction": "every change of rows stands in it, most of it SQL",
     "spool": "every path is built in it, and each move says what a crash leaves",
     "worker": "the steps of one attempt read as one story",

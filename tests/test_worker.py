@@ -13,7 +13,7 @@ import apsw
 import msgspec
 import pytest
 
-from flask_spooler import SPOOL_OK, SPOOL_RETRY, _uwsgi
+from flask_spooler import SPOOL_OK, SPOOL_RETRY, _uwsgi, operations
 from flask_spooler.dispatch import desks, dispatch
 from flask_spooler.job import Job, encode_packet, new_id, parse_file
 from flask_spooler.spool import CORRUPT, DONE, PREFIX, WAITING
@@ -123,7 +123,74 @@ def test_a_job_of_a_newer_format_is_kept_and_put_off(world: World) -> None:
     (world.state.engine.spool.root / name).write_bytes(data)
     assert hand_over(world, name) == SPOOL_RETRY
     assert not ran(world)
-    assert mtime(world, name) > time.time() + 20
+    assert mtime(world, name) > time.time() + 20  # it has no row yet, so it is only leased
+
+
+def test_a_cancel_that_comes_when_the_task_is_just_over_is_honoured(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.enqueue("retry")
+    (job_id,) = world.all_acked()
+    worker = world.state.desk.worker
+    settle = worker.settle
+
+    def cancelled_before(*args: object) -> object:
+        operations.cancel(world.state.engine, job_id)
+        return settle(*args)
+
+    monkeypatch.setattr(worker, "settle", cancelled_before)
+    monkeypatch.setattr(_uwsgi, "abort", lambda process: None)
+    assert hand_over(world, only_file(world)) == SPOOL_RETRY
+    world.recover()
+    assert world.state.engine.ledger.state(job_id) == "cancelled"
+    assert len(world.out.read_text().splitlines()) == 1
+
+
+def test_another_jobs_file_that_cannot_be_moved_costs_no_outcome(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.enqueue("ok")
+    name = only_file(world)
+
+    def broken(rows: object) -> list[int]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.state.engine, "promote", broken)
+    assert hand_over(world, name) == SPOOL_OK
+    assert world.state.engine.ledger.state(world.all_acked()[0]) == "succeeded"
+
+
+def test_a_disk_without_room_for_the_outcome_costs_the_outcome_and_no_second_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.state.engine.ledger.patience = 0.05
+    world.enqueue("ok")
+    (job_id,) = world.all_acked()
+
+    def full(point: str) -> None:
+        if ran(world) and point in ("ledger.commit", "write.write"):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flask_spooler.failpoints.armed", full)
+    assert hand_over(world, only_file(world)) == SPOOL_RETRY
+    monkeypatch.setattr("flask_spooler.failpoints.armed", None)
+    world.recover()
+    record = world.state.engine.ledger.record(job_id)
+    assert record is not None
+    assert (record.state, record.error_type) == ("dead", "OutcomeLost")
+    assert len(world.out.read_text().splitlines()) == 1
+
+
+def test_a_task_that_is_cancelled_and_retried_runs_at_once_whatever_it_had_waited_for(
+    world: World,
+) -> None:
+    world.enqueue("ok", delay=3600)
+    (job_id,) = world.all_acked()
+    operations.cancel(world.state.engine, job_id)
+    operations.revive(world.state.engine, job_id)
+    with world.state.engine.ledger.transaction() as rows:
+        world.state.engine.promote(rows)
+    assert mtime(world, only_file(world)) <= time.time()
 
 
 def test_a_job_waits_while_the_ledger_cannot_be_written(world: World) -> None:
@@ -175,4 +242,9 @@ def test_a_fault_of_our_own_keeps_the_job_and_answers_retry(
 
     monkeypatch.setattr(worker, "start", broken)
     assert hand_over(world, name) == SPOOL_RETRY
-    assert mtime(world, name) > time.time() + 20
+    (job_id,) = world.all_acked()
+    record = world.state.engine.ledger.record(job_id)
+    assert record is not None
+    assert (record.state, record.error_type) == ("scheduled", "RuntimeError")
+    assert record.due_at > time.time() + 20
+    assert world.state.engine.spool.has(WAITING, job_id)

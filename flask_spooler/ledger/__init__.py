@@ -136,6 +136,11 @@ class Ledger:
                 counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] = number
         return counts
 
+    def paused(self) -> list[str]:
+        """Return the queues that are paused."""
+        with self._reading() as run:
+            return [name for (name,) in run("SELECT name FROM queues WHERE paused ORDER BY name")]
+
     def oldest_queued(self) -> float | None:
         """Return since when the longest-waiting due job has been due."""
         with self._reading() as run:
@@ -209,7 +214,7 @@ class Ledger:
         try:
             work.roll_back()
         except apsw.Error:
-            # SQLite has rolled back by itself (full disk, I/O error); nothing is left to undo.
+            # The database is beyond reach; what could be undone, was.
             return
 
     @contextmanager

@@ -75,6 +75,9 @@ class Connection:
         self._file = (found.st_dev, found.st_ino)
         connection.execute("PRAGMA synchronous = NORMAL")
         version = connection.pragma("user_version")
+        if version == 0:
+            # Ours are linked into place whole: an empty file, or another program's database.
+            raise LedgerError(str(self.path), RuntimeError("it is no ledger"), beyond_use=True)
         if version != SCHEMA_VERSION:
             raise LedgerError(
                 str(self.path),
@@ -90,6 +93,9 @@ class Connection:
         self._prepare()
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}.{time.time_ns()}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        owner = self.path.parent.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         os.close(descriptor)
         try:
             connection = apsw.Connection(str(fresh))
@@ -107,7 +113,7 @@ class Connection:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with open(f"{self.path}.lock", "ab") as lock:
+        with open(f"{self.path}.lock", "ab", opener=_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -134,3 +140,7 @@ class Connection:
             return False
         time.sleep(min(0.0001 * 1.3**tries, 0.005) * (0.5 + random.random()))
         return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

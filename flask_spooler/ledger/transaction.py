@@ -6,6 +6,7 @@ only by `revive`. Nothing here begins, commits or waits; `Ledger.transaction` do
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -38,17 +39,31 @@ class Transaction:
     """One write transaction. Made by `Ledger.transaction`, which commits or rolls it back."""
 
     def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
         self._run = connection.execute
-        self._undo: list[Callable[[], object]] = []
+        self._undo: list[tuple[str, Callable[[], object]]] = []
 
-    def on_rollback(self, undo: Callable[[], object]) -> None:
-        """Call `undo` before the write lock is released, should this transaction fail."""
-        self._undo.append(undo)
+    def on_rollback(self, job_id: str, undo: Callable[[], object]) -> None:
+        """Call `undo` for a job before the write lock is released, should this fail."""
+        self._undo.append((job_id, undo))
 
     def roll_back(self) -> None:
-        for undo in reversed(self._undo):
-            undo()
-        self._run("ROLLBACK")
+        """Undo what was done outside the ledger, then end the transaction, whatever happens.
+
+        SQLite rolls back by itself on a full disk, and the write lock is gone: somebody may have
+        started a job meanwhile. Then the lock is taken again, and such a job is left alone.
+        """
+        alone = self._connection.in_transaction
+        try:
+            if self._undo and not alone:
+                self._run("BEGIN IMMEDIATE")
+            for job_id, undo in reversed(self._undo):
+                if alone or self.row(job_id) is None:
+                    with contextlib.suppress(OSError):
+                        undo()
+        finally:
+            if self._connection.in_transaction:
+                self._run("ROLLBACK")
 
     def insert(self, job: Job, state: str, window: str | None) -> bool:
         """Add the row of a job; False when it is there already, which is no error.
@@ -157,6 +172,8 @@ class Transaction:
         error = change.error
         final = change.state in FINAL
         charge = 0 if change.charged else -1
+        if change.progress is not None:
+            self.progress(job_id, change.progress)
         settled = self._run(
             "UPDATE jobs SET state = ?, due_at = ?, window = NULL, result = ?, error_type = ?,"
             " error_message = ?, traceback = ?, charged = charged + ?, crashes = ?,"
@@ -179,8 +196,6 @@ class Transaction:
         ).fetchone()
         if settled is None:
             return False
-        if change.progress is not None:
-            self.progress(job_id, change.progress)
         self._run(
             "INSERT OR IGNORE INTO attempts VALUES (?,?,?,?,?,?,?,?)",
             (
@@ -253,7 +268,8 @@ class Transaction:
     def progress(self, job_id: str, progress: Progress) -> None:
         """Keep the progress that a running job reported last."""
         self._run(
-            "UPDATE jobs SET progress_done = ?, progress_total = ?, progress_note = ? WHERE id = ?",
+            "UPDATE jobs SET progress_done = ?, progress_total = ?, progress_note = ?"
+            " WHERE id = ? AND state = 'running'",
             (progress.done, progress.total, progress.note, job_id),
         )
 
@@ -310,7 +326,11 @@ class Transaction:
 
     def drain(self, boot: str, until: float) -> None:
         """Let a boot start no jobs until a time; a time in the past takes it back."""
-        self._run("UPDATE servers SET draining_until = ? WHERE boot = ?", (until, boot))
+        self._run(
+            "INSERT INTO servers (boot, since, draining_until) VALUES (?, ?, ?)"
+            " ON CONFLICT (boot) DO UPDATE SET draining_until = excluded.draining_until",
+            (boot, until, until),
+        )
 
     def register(self, boot: str, now: float) -> None:
         """Note that a server serves this spool."""
