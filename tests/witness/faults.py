@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from flask_spooler import failpoints
 
-from .logs import Log
+from .logs import Log, identity
 
 LIBRARY = Path(failpoints.__file__).parent
 STALL = 0.15
@@ -65,7 +65,7 @@ def from_environment() -> Fault | None:
 def do(action: str, what: str, killer: Log) -> None:
     """Carry an action out in this process."""
     if action == "kill":
-        killer.write("K", os.getpid(), int(signal.SIGKILL), what)
+        killer.write("K", identity(os.getpid()), int(signal.SIGKILL), what)
         os.kill(os.getpid(), signal.SIGKILL)
     if action.startswith("stall"):
         _STALLED.wait(STALL)

@@ -28,6 +28,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flask_spooler._uwsgi import process
+
 
 class Log:
     """One append-only file; its descriptor is opened at the first line and survives forks."""
@@ -135,6 +137,15 @@ class History:
     client: tuple[ClientLine, ...] = ()
     job: tuple[JobLine, ...] = ()
     killer: tuple[Kill, ...] = ()
+
+
+def identity(pid: int) -> int:
+    """Return a number for a living process that no other process of the run ever has.
+
+    Process ids are used again after 32,768 forks, of which a long run makes more: a kill would be
+    taken for that of an earlier process. The start time, in front of the id, tells them apart.
+    """
+    return process(pid).started << 22 | pid
 
 
 def read_history(directory: Path) -> History:

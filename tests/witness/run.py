@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,10 +189,13 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="an empty directory for logs and spool")
     given = parser.parse_args()
     settings = Settings(given.kills, given.seconds, given.seed, given.durability)
-    with tempfile.TemporaryDirectory(prefix="witness-") as scratch:
-        directory = given.keep or Path(scratch)
-        directory.mkdir(parents=True, exist_ok=True)
-        result = witness(settings, directory.absolute())
+    directory = given.keep or Path(tempfile.mkdtemp(prefix="witness-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    result = witness(settings, directory.absolute())
+    if result.violations:
+        print(f"Logs, spool and server log are kept in {directory}")
+    elif not given.keep:
+        shutil.rmtree(directory)
     text = as_text(result)
     print(text)
     if given.report:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.uwsgi.server import ROOT, UWSGI, Server, free_port, wait_until
 
-from .logs import Log
+from .logs import Log, identity
 
 APP = "tests.witness.witness_app"
 PORTS_TRIED = 3
@@ -111,7 +111,7 @@ class WitnessServer(Server):
         try:
             if session_of(pid) != self.id or select.select([process], [], [], 0)[0]:
                 return False
-            self.killer.write("K", pid, int(signal.SIGKILL), what)
+            self.killer.write("K", identity(pid), int(signal.SIGKILL), what)
             signal.pidfd_send_signal(process, signal.SIGKILL)
         except ProcessLookupError:
             return False

@@ -19,7 +19,7 @@ from flask_spooler import EnqueueError, Retry, Spooler, current_job
 from flask_spooler.failpoints import reach
 
 from .faults import arm, from_environment
-from .logs import Logs
+from .logs import Logs, identity
 from .payload import Payload
 
 try:
@@ -40,7 +40,7 @@ spooler.init_app(app)
 @spooler.task(name="witness.work", max_attempts=50)
 def work(token: str, seconds: float, due: float, again: int = 0, filler: str = "") -> str:
     """Say when it starts and when it ends, and ask to be run again where it was told to."""
-    attempt, pid = current_job.attempt, os.getpid()
+    attempt, pid = current_job.attempt, identity(os.getpid())
     payload = Payload(token, seconds, due, again, filler)
     logs.job.write("S", token, attempt, pid, os.getsid(0), payload.hash)
     time.sleep(seconds)
