@@ -383,7 +383,10 @@ class Worker:
             "Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}"
         )
         with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
-            rows.close(job_id, DEAD, time.time(), error)
+            row = rows.row(job_id)
+            # A name alone proves nothing: another file may lie where the job's own should.
+            if row is not None and row.window == window:
+                rows.close(job_id, DEAD, time.time(), error)
 
     def _is_cancelled(self, job_id: str) -> bool:
         try:

@@ -248,3 +248,32 @@ def test_a_fault_of_our_own_keeps_the_job_and_answers_retry(
     assert (record.state, record.error_type) == ("scheduled", "RuntimeError")
     assert record.due_at > time.time() + 20
     assert world.state.engine.spool.has(WAITING, job_id)
+
+
+def test_a_bad_file_under_the_name_of_a_waiting_job_does_that_job_no_harm(world: World) -> None:
+    world.enqueue("ok", delay=3600)
+    (job_id,) = world.all_acked()
+    name = world.state.engine.spool.window_name(job_id)
+    data = encode_packet(
+        world.spooler.tasks["note"].job(("foreign",), {}, time.time()), b"another key of a spool"
+    )
+    (world.state.engine.spool.root / name).write_bytes(data)
+    assert hand_over(world, name) == SPOOL_RETRY
+    assert world.state.engine.ledger.state(job_id) == "scheduled"
+    assert world.state.engine.spool.has(WAITING, job_id)
+
+
+def test_a_job_whose_file_became_unreadable_is_dead_and_names_where_it_is_kept(
+    world: World,
+) -> None:
+    world.enqueue("ok")
+    (job_id,) = world.all_acked()
+    name = only_file(world)
+    path = world.state.engine.spool.root / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert hand_over(world, name) == SPOOL_RETRY
+    record = world.state.engine.ledger.record(job_id)
+    assert record is not None
+    assert (record.state, record.error_type) == ("dead", "Unreadable")
+    assert "corrupt/" in str(record.error_message)
+    assert not ran(world)
