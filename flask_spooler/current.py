@@ -25,9 +25,16 @@ second. The last report is never lost: it is written with the end of the attempt
 
 
 class CurrentJob:
-    """What a task may know and say of its own job."""
+    """What a task may know and say of its own job.
 
-    def __init__(self, job: Job, attempt: int, report: Callable[[str, Progress], bool]) -> None:
+    A task that is called here and now, without a job, has one that nobody asks for: its progress
+    goes nowhere.
+    """
+
+    def __init__(
+        self, job: Job, attempt: int, report: Callable[[str, Progress], bool] | None
+    ) -> None:
+        self.is_enqueued = report is not None
         self.id = job.id
         self.task = job.task
         self.queue = job.queue
@@ -55,7 +62,7 @@ class CurrentJob:
         now = time.monotonic()
         if now - self._reported_at >= REPORT_EVERY:
             self._reported_at = now
-            if self._report(self.id, self.unwritten):
+            if self._report is None or self._report(self.id, self.unwritten):
                 self.unwritten = None
 
 
@@ -78,8 +85,9 @@ def running(job: CurrentJob) -> Iterator[CurrentJob]:
 
 
 def inside_task() -> bool:
-    """Tell whether this code runs within a task."""
-    return _running.get(None) is not None
+    """Tell whether this code runs within an enqueued task."""
+    job = _running.get(None)
+    return job is not None and job.is_enqueued
 
 
 def _is_text(value: object) -> bool:

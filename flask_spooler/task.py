@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 import msgspec
 
 from .arguments import Arguments
+from .current import CurrentJob, inside_task, running
 from .engine import SpoolEngine
 from .errors import ArgumentError
 from .handle import JobHandle
@@ -53,8 +54,18 @@ class Task(Generic[P, R]):
         self._overrides: frozenset[str] = frozenset()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now, as if it were not a task."""
-        return self.function(*args, **kwargs)
+        """Call the function here and now, as if it were not a task.
+
+        Outside of a job its `current_job` then stands for none, and its progress goes nowhere.
+        """
+        if inside_task():
+            return self.function(*args, **kwargs)
+        now = time.time()
+        nobody = Job(
+            id=new_id(), task=self.name, kwargs=msgspec.Raw(b"{}"), enqueued_at=now, due_at=now
+        )
+        with running(CurrentJob(nobody, 1, None)):
+            return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
