@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from . import _uwsgi
+from . import _uwsgi, aside
 from .job import is_ours
 from .record import ErrorInfo
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer
@@ -99,7 +99,7 @@ def dispatch(packet: _uwsgi.Packet) -> int:
         # Where even that fails the file is looked at again at the next scan.
         with contextlib.suppress(OSError):
             why = ErrorInfo(type(error).__name__, f"the spooler itself failed on it: {error}")
-            desk.worker.send_back(window, BROKEN, why)
+            aside.send_back(desk.worker.engine, window, BROKEN, why)
         return int(SPOOL_RETRY)
 
 

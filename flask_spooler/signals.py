@@ -12,6 +12,9 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
+from .job import Job
+from .record import Change, Row
+
 _signals = Namespace()
 
 job_enqueued = _signals.signal("job-enqueued", "job_id, task: published and committed")
@@ -53,6 +56,23 @@ _LINES: dict[str, tuple[int, str]] = {
     "housekeeping-done": (logging.INFO, "%(what)s: %(count)d"),
     "spool-trouble": (logging.ERROR, "%(what)s: %(error)s"),
 }
+
+
+def announce_end(app: Any, job: Job, row: Row, change: Change) -> None:
+    """Tell how an attempt ended and what the job is by it."""
+    facts = {"job_id": job.id, "task": job.task, "attempt": row.attempt}
+    error = f"{change.error.type}: {change.error.message}" if change.error else ""
+    match change.state:
+        case "succeeded":
+            seconds = change.ended_at - (row.started_at or change.ended_at)
+            announce(job_succeeded, app, seconds=seconds, **facts)
+        case "cancelled":
+            announce(job_cancelled, app, **facts)
+        case "retrying":
+            facts |= {"outcome": change.outcome, "error": error}
+            announce(job_retrying, app, due_at=change.due_at, **facts)
+        case _:
+            announce(job_dead, app, outcome=change.outcome, error=error, **facts)
 
 
 def announce(signal: NamedSignal, app: Any, **facts: Any) -> None:

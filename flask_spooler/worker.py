@@ -20,20 +20,17 @@ import msgspec
 from blinker import NamedSignal
 from flask import Flask
 
-from . import _uwsgi
+from . import _uwsgi, aside
 from .admission import PUT_OFF_UNKNOWN, Close, Decision, PutAway, Start, Wait, admit, autopsy
 from .current import CurrentJob
 from .engine import SpoolEngine
 from .errors import LedgerError, NewerFormat, PacketError
 from .job import (
     CANCELLED,
-    DEAD,
     EXPIRED,
-    FINAL,
     QUEUED,
     RETRYING,
     RUNNING,
-    SUCCEEDED,
     Job,
     open_packet,
 )
@@ -45,14 +42,11 @@ from .record import Change, ErrorInfo, Progress, Row, Unrecorded
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer, backoff_seconds
 from .signals import (
     announce,
-    file_quarantined,
+    announce_end,
     job_cancelled,
-    job_dead,
     job_expired,
     job_put_off,
-    job_retrying,
     job_started,
-    job_succeeded,
     spool_trouble,
 )
 from .task import DEFAULT_BACKOFF, Task
@@ -62,9 +56,6 @@ PUT_OFF: Final = 2.0
 
 PUT_OFF_LEDGER: Final = 3.0
 """Seconds until a file is looked at again that met an unusable ledger."""
-
-PUT_OFF_UNDELETABLE: Final = 3600.0
-"""Seconds until the file of a finished job is looked at again that cannot be removed."""
 
 
 class NotNow(Exception):
@@ -120,33 +111,12 @@ class Worker:
         try:
             return Opened(open_packet(packet, self.engine.key), window)
         except PacketError as error:
-            kept = self._spool.quarantine(window)
-            announce(file_quarantined, self.app, name=kept or window, why=str(error))
-            self._tell_row(window, kept, str(error))
+            aside.quarantine(self.app, self.engine, window, str(error))
         except NewerFormat as error:
-            self.send_back(window, PUT_OFF_UNKNOWN, ErrorInfo("NewerFormat", str(error)))
+            why = ErrorInfo("NewerFormat", str(error))
+            aside.send_back(self.engine, window, PUT_OFF_UNKNOWN, why)
             announce(spool_trouble, self.app, what=f"{window} has to wait", error=error)
         raise NotNow
-
-    def send_back(self, window: str, seconds: float, why: ErrorInfo) -> None:
-        """Let a file wait outside the window, whatever is wrong with it.
-
-        A ready file that is only leased would hold its place in the window against all others.
-        """
-        due = time.time() + seconds
-        job_id = self._spool.job_in(window)
-        try:
-            with self._ledger.transaction() as rows:
-                row = rows.row(job_id) if job_id else None
-                waits = row is not None and row.state not in FINAL and row.state != RUNNING
-                if row is not None and waits:
-                    rows.put_off(row.id, due, time.time(), why)
-        except LedgerError:
-            waits = False
-        if job_id is not None and waits:
-            self._spool.demote(window, job_id, due)
-        else:
-            self._spool.lease(window, due)
 
     def start(self, opened: Opened) -> Attempt:
         """Count the attempt and write down who runs it, or see that it is not to be run now."""
@@ -163,7 +133,7 @@ class Worker:
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
         self._in_hand = job.id
         if lost is not None:
-            self._announce(job, before, lost)
+            announce_end(self.app, job, before, lost)
         self._act(opened, decision)
         announce(job_started, self.app, job_id=job.id, task=job.task, attempt=row.attempt)
         return Attempt(job, self.tasks[job.task], row, opened.window)
@@ -189,7 +159,7 @@ class Worker:
         """
         change = judge(outcome, attempt.row, self._policy(attempt.job), time.time(), progress)
         if this_process().spoiled:
-            self._set_aside(attempt, change, "the task closed descriptors that are not its own")
+            self._keep_outcome(attempt, change, "the task closed descriptors that are not its own")
             this_process().end()
         give_up = time.monotonic() + self.grace
         for pause in pauses():
@@ -201,13 +171,13 @@ class Worker:
                 break
             except LedgerError as error:
                 if time.monotonic() >= give_up:
-                    raise self._set_aside(attempt, change, str(error)) from None
+                    raise self._keep_outcome(attempt, change, str(error)) from None
                 time.sleep(pause)
             except Exception as error:  # whatever it is: the user's code has run
-                raise self._set_aside(attempt, change, repr(error)) from None
+                raise self._keep_outcome(attempt, change, repr(error)) from None
         # Only idle spoolers are woken by others, and this one is not idle yet.
         _uwsgi.wake([*sleepers, os.getpid()] if more else sleepers)
-        self._announce(attempt.job, attempt.row, change)
+        announce_end(self.app, attempt.job, attempt.row, change)
         return change
 
     def answer(self, attempt: Attempt, change: Change) -> SpoolAnswer:
@@ -229,23 +199,9 @@ class Worker:
             announce(spool_trouble, self.app, what="no job could enter the window", error=error)
             return []
 
-    def _set_aside(self, attempt: Attempt, change: Change, error: str) -> NotNow:
-        """Keep file and outcome in ``done/`` until the ledger can be written again.
-
-        On a full disk a shorter outcome may still find room; the bare file says at least that the
-        job has run.
-        """
-        short = msgspec.structs.replace(change, result=None, error=None, progress=None)
-        for each in (change, short, None):
-            kept = msgspec.json.encode(Unrecorded(attempt.number, each)) if each else None
-            try:
-                self._spool.set_done(attempt.window, attempt.job.id, kept)
-                break
-            except OSError:
-                if each is None:
-                    raise
-        what = f"the end of job {attempt.job.id} could not be written yet and is kept in done/"
-        announce(spool_trouble, self.app, what=what, error=error)
+    def _keep_outcome(self, attempt: Attempt, change: Change, why: str) -> NotNow:
+        kept = Unrecorded(attempt.number, change)
+        aside.keep_outcome(self.app, self.engine, attempt.window, attempt.job.id, kept, why)
         return NotNow()
 
     def _report(self, job_id: str, progress: Progress) -> bool:
@@ -318,25 +274,12 @@ class Worker:
                     seconds = due - time.time()
                     self._tell(job_put_off, job, why=why.message, seconds=seconds)
             case Close(state) | PutAway(state):
-                self._put_away(opened, state)
+                aside.put_away(self.app, self.engine, opened.window, job.id, state)
                 if decision == Close(CANCELLED):
                     self._tell(job_cancelled, job, attempt=0)
                 elif decision == Close(EXPIRED):
                     self._tell(job_expired, job)
         raise NotNow
-
-    def _put_away(self, opened: Opened, state: str) -> None:
-        """Move or unlink the file of a job that has ended, without a run."""
-        if state != SUCCEEDED:
-            self._spool.bury(opened.window, opened.job.id)
-            return
-        try:
-            self._spool.finish(opened.window)
-        except OSError as error:
-            # It came back because it cannot be unlinked: keep it from coming back at once.
-            self._spool.lease(opened.window, time.time() + PUT_OFF_UNDELETABLE)
-            what = f"the file of the finished job {opened.job.id} cannot be removed"
-            announce(spool_trouble, self.app, what=what, error=error)
 
     def _put_off(self, opened: Opened, why: str, seconds: float) -> NotNow:
         """Lease the file, and return the `NotNow` to raise."""
@@ -374,42 +317,11 @@ class Worker:
             with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
                 rows.note_stop(self._in_hand)
 
-    def _tell_row(self, window: str, kept: str | None, why: str) -> None:
-        """Say in the job's row, if it has one, where its unreadable file is kept."""
-        job_id = self._spool.job_in(window)
-        if job_id is None or kept is None:
-            return
-        error = ErrorInfo(
-            "Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}"
-        )
-        with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
-            row = rows.row(job_id)
-            # A name alone proves nothing: another file may lie where the job's own should.
-            if row is not None and row.window == window:
-                rows.close(job_id, DEAD, time.time(), error)
-
     def _is_cancelled(self, job_id: str) -> bool:
         try:
-            with self._ledger.transaction() as rows:
-                row = rows.row(job_id)
+            return self._ledger.is_cancel_asked(job_id)
         except LedgerError:
             return False
-        return row is not None and bool(row.cancel_asked)
-
-    def _announce(self, job: Job, row: Row, change: Change) -> None:
-        facts: dict[str, Any] = {"attempt": row.attempt}
-        error = f"{change.error.type}: {change.error.message}" if change.error else ""
-        match change.state:
-            case "succeeded":
-                seconds = change.ended_at - (row.started_at or change.ended_at)
-                self._tell(job_succeeded, job, seconds=seconds, **facts)
-            case "cancelled":
-                self._tell(job_cancelled, job, **facts)
-            case "retrying":
-                facts |= {"outcome": change.outcome, "error": error, "due_at": change.due_at}
-                self._tell(job_retrying, job, **facts)
-            case _:
-                self._tell(job_dead, job, outcome=change.outcome, error=error, **facts)
 
     def _tell(self, signal: NamedSignal, job: Job, **facts: Any) -> None:
         announce(signal, self.app, job_id=job.id, task=job.task, **facts)

@@ -23,7 +23,7 @@ LAYERS = [
     ["options", "arguments", "outcome", "admission", "config", "current", "tidy", "threads"],
     ["spool", "ledger"],
     ["engine", "operations", "upkeep", "lifecycle"],
-    ["handle", "task", "perform"],
+    ["handle", "task", "perform", "aside"],
     ["worker", "dispatch", "eager"],
     ["housekeeper"],
     ["extension"],

@@ -106,6 +106,11 @@ class Ledger:
             found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
             return found.get  # type: ignore[no-any-return]
 
+    def is_cancel_asked(self, job_id: str) -> bool:
+        """Tell whether a running job is to be aborted."""
+        with self._reading() as run:
+            return bool(run("SELECT cancel_asked FROM jobs WHERE id = ?", (job_id,)).get)
+
     def find(
         self,
         *,
