@@ -24,6 +24,7 @@ from .errors import (
     PayloadTooLarge,
 )
 from .job import (
+    CANCELLED,
     DEAD,
     QUEUED,
     SCHEDULED,
@@ -39,6 +40,11 @@ WINDOW_PER_SPOOLER: Final = 2
 
 LOST: Final = ErrorInfo(
     "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
+)
+
+
+WITHDRAWN: Final = ErrorInfo(
+    "Withdrawn", "its enqueue was refused: the disk would not promise to keep it"
 )
 
 
@@ -194,17 +200,25 @@ class SpoolEngine:
                 raise
 
     def _take_back(self, published: list[Place]) -> bool:
-        """Delete rows and files again; False where that is too late or impossible: they do run."""
+        """Withdraw jobs that may not be on the disk; False where it is too late: they do run.
+
+        First they are closed, then their files go, then their rows: a crash in between leaves
+        jobs that are cancelled and say why, never one that runs although it was refused.
+        """
         try:
             with self.ledger.transaction() as rows:
                 known = [rows.row(place.job_id) for place in published]
                 if any(row is None or row.attempt for row in known):
                     return False
                 for place in published:
-                    rows.forget_unstarted(place.job_id)
-                    self.spool.withdraw(place.job_id)
+                    rows.close(place.job_id, CANCELLED, time.time(), WITHDRAWN)
         except LedgerError:
             return False
+        # From here on they do not run: what fails now leaves something behind, and no more.
+        with contextlib.suppress(LedgerError, OSError), self.ledger.transaction() as rows:
+            for place in published:
+                self.spool.withdraw(place.job_id)
+                rows.delete(place.job_id)
         return True
 
     def _way_into_window(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:

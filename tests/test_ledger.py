@@ -165,7 +165,6 @@ TRANSITIONS: dict[str, Callable[[Transaction, str], object]] = {
     "ask_cancel": lambda rows, job_id: rows.ask_cancel(job_id),
     "enter_window": lambda rows, job_id: rows.enter_window(job_id, "window"),
     "ripen": lambda rows, job_id: rows.ripen(NOW + 1e6, 100),
-    "forget_unstarted": lambda rows, job_id: rows.forget_unstarted(job_id),
     "insert": lambda rows, job_id: rows.insert(make_job(id=job_id), "queued", None),
 }
 
@@ -257,24 +256,6 @@ def test_a_job_put_off_waits_in_the_state_that_says_why(
     with ledger.transaction() as rows:
         rows.put_off(job_id, due, NOW, None)
     assert (row_of(ledger, job_id).state, row_of(ledger, job_id).due_at) == (expected, due)
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_only_a_job_that_never_ran_and_still_waits_can_be_forgotten(
-    ledger: Ledger, state: str
-) -> None:
-    job_id = add(ledger, state)
-    with ledger.transaction() as rows:
-        assert rows.forget_unstarted(job_id) == (state in ("queued", "scheduled"))
-    assert (ledger.record(job_id) is None) == (state in ("queued", "scheduled"))
-
-
-def test_a_revived_job_is_not_forgotten_since_it_has_run(ledger: Ledger) -> None:
-    job_id = add(ledger, "running")
-    with ledger.transaction() as rows:
-        rows.settle(job_id, 1, change("dead"))
-        rows.revive(job_id, NOW)
-        assert not rows.forget_unstarted(job_id)
 
 
 def test_the_next_jobs_are_those_of_the_highest_priority_and_among_them_the_oldest_due(

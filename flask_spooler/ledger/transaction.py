@@ -126,15 +126,6 @@ class Transaction:
         self.requeue(job_id)
         self.close(job_id, DEAD, now, why)
 
-    def forget_unstarted(self, job_id: str) -> bool:
-        """Delete the row of a job that never ran; False when it has been started."""
-        forgotten = self._run(
-            "DELETE FROM jobs WHERE id = ? AND attempt = 0 AND state IN ('queued', 'scheduled')"
-            " RETURNING 1",
-            (job_id,),
-        )
-        return forgotten.get is not None
-
     def row(self, job_id: str) -> Row | None:
         """Return what decides the job's next step, or None where there is no row."""
         if not is_id(job_id):

@@ -109,6 +109,10 @@ class Limits:
     more_descriptors: int = 4
 
 
+MASTER_NEEDS = 3.0
+"""Seconds from a SIGHUP or SIGTERM of the master until its spoolers are gone, on a busy machine."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of one job: its start, its end where it had one, and their places in the log."""
@@ -172,8 +176,13 @@ class _Facts:
         later = [s.at for s in self._starts_of_process[run.process] if s.at > begun]
         until = min(later, default=float("inf"))
         kills = [*self._kills_of[pid], *(self._kills_of[server] if server != pid else [])]
-        hits = [kill for kill in kills if begun <= kill.at < until]
+        hits = [kill for kill in kills if begun - _delay(kill) <= kill.at < until]
         return min(hits, key=lambda kill: kill.at, default=None)
+
+
+def _delay(kill: Kill) -> float:
+    # A signal that makes the master kill the others: runs may start until it comes to them.
+    return MASTER_NEEDS if kill.what in ("reload", "stop") else 0.0
 
 
 def join_runs(history: History) -> tuple[dict[str, list[Run]], list[Ended]]:
@@ -355,7 +364,9 @@ def _unended(row: RowSeen) -> Iterator[Violation]:
 def _disagreements(row: RowSeen, places: list[str]) -> Iterator[Violation]:
     expected = {"succeeded": [[]], "running": [["window"]], "queued": [["window"], ["waiting"]]}
     later = {"scheduled": [["waiting"]], "retrying": [["waiting"]]}
-    if places not in (expected | later).get(row.state, [["dead"]]):
+    # Refused, and its process was killed while it took it back: nobody was promised anything.
+    withdrawn = {"cancelled": [[], ["dead"]]} if row.reason == "Withdrawn" else {}
+    if places not in (expected | later | withdrawn).get(row.state, [["dead"]]):
         where = ", ".join(places) or "nowhere"
         yield Violation(FINAL_ONCE, row.token, f"it is {row.state}, its file is: {where}")
 

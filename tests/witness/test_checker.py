@@ -191,6 +191,16 @@ def test_a_start_before_the_kill_of_the_run_before_is_an_overlap() -> None:
     assert broken(found) == {NO_OVERLAP}
 
 
+def test_a_run_that_begins_before_a_reload_comes_to_its_process_is_ended_by_it() -> None:
+    found = check(history(ENQUEUED, KILLED_ONCE, "K 1000 1 reload 10.4"), DONE_AGAIN)
+    assert found == []
+
+
+def test_a_reload_long_before_a_run_does_not_end_it() -> None:
+    found = check(history(ENQUEUED, KILLED_ONCE, "K 1000 1 reload 6.0"), DONE_AGAIN)
+    assert broken(found) == {TWICE}
+
+
 def test_a_second_run_that_no_kill_explains_is_a_violation() -> None:
     assert broken(check(history(ENQUEUED, KILLED_ONCE), DONE_AGAIN)) == {TWICE}
     killed_another = history(ENQUEUED, KILLED_ONCE, "K 72 9 spooler 10.7")
@@ -300,6 +310,11 @@ def test_a_file_of_a_job_that_has_succeeded_is_a_violation() -> None:
 def test_a_dead_job_without_its_file_is_a_violation() -> None:
     row = RowSeen("a", "id-a", "dead", "ProcessDied")
     assert broken(check(history(ENQUEUED), Snapshot(rows=(row,)))) == {FINAL_ONCE}
+
+
+def test_a_refused_job_may_stay_as_cancelled_when_its_taking_back_was_killed() -> None:
+    row = RowSeen("a", "id-a", "cancelled", "Withdrawn")
+    assert check(history("INTENT a hash 10.0 9.0"), Snapshot(rows=(row,))) == []
 
 
 def test_a_file_without_a_row_is_a_violation() -> None:
