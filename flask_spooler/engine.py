@@ -24,7 +24,6 @@ from .errors import (
     PayloadTooLarge,
 )
 from .job import (
-    CANCELLED,
     DEAD,
     QUEUED,
     SCHEDULED,
@@ -33,18 +32,13 @@ from .job import (
 )
 from .ledger import Ledger, Seen, Transaction
 from .record import ErrorInfo
-from .spool import DONE, Spool
+from .spool import DONE, WRITING, Spool
 
 WINDOW_PER_SPOOLER: Final = 2
 """Ready files in the window for each spooler: one to start when a job ends, one to spare."""
 
 LOST: Final = ErrorInfo(
     "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
-)
-
-
-WITHDRAWN: Final = ErrorInfo(
-    "Withdrawn", "its enqueue was refused: the disk would not promise to keep it"
 )
 
 
@@ -202,8 +196,8 @@ class SpoolEngine:
     def _take_back(self, published: list[Place]) -> bool:
         """Withdraw jobs that may not be on the disk; False where it is too late: they do run.
 
-        First they are closed, then their files go, then their rows: a crash in between leaves
-        jobs that are cancelled and say why, never one that runs although it was refused.
+        A crash before the commit leaves rows whose files are in ``tmp/`` again: whoever looks for
+        the files deletes the rows.
         """
         try:
             with self.ledger.transaction() as rows:
@@ -211,14 +205,12 @@ class SpoolEngine:
                 if any(row is None or row.attempt for row in known):
                     return False
                 for place in published:
-                    rows.close(place.job_id, CANCELLED, time.time(), WITHDRAWN)
+                    self.spool.withdraw(place.job_id)
+                    rows.delete(place.job_id)
         except LedgerError:
             return False
-        # From here on they do not run: what fails now leaves something behind, and no more.
-        with contextlib.suppress(LedgerError, OSError), self.ledger.transaction() as rows:
-            for place in published:
-                self.spool.withdraw(place.job_id)
-                rows.delete(place.job_id)
+        for place in published:
+            self.spool.discard_written(place.job_id)
         return True
 
     def _way_into_window(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
@@ -248,6 +240,8 @@ class SpoolEngine:
             if window is not None:
                 rows.enter_window(job_id, window)
                 ready += 1
+            elif self.spool.has(WRITING, job_id):
+                rows.delete(job_id)  # refused; the process that took it back was killed at it
             elif not self.spool.has(DONE, job_id):
                 rows.close(job_id, DEAD, time.time(), LOST)
         return _idle(seen)[:ready] if ready > seen.ready else []

@@ -195,13 +195,15 @@ class Spool:
             self._sync_directory(self.root if in_window else self.root / WAITING)
 
     def withdraw(self, job_id: str) -> bool:
-        """Unlink a published file wherever it stands by now; under the write lock only.
+        """Rename a published file back into ``tmp/``, wherever it stands by now; write lock only.
 
         It may have been promoted since: by the same transaction, or by somebody after its commit.
         """
-        if self._forget(self._at(WAITING, job_id)):
+        written = self._at(WRITING, job_id)
+        if self._move(self._at(WAITING, job_id), written):
             return True
-        return any(self._forget(self.root / f.name) for f in self.window() if f.job_id == job_id)
+        mine = (file.name for file in self.window() if file.job_id == job_id)
+        return any(self._move(self._window(name), written) for name in mine)
 
     def discard_written(self, job_id: str) -> None:
         """Unlink a file in ``tmp/`` that will not be published, if it is there."""

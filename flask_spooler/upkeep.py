@@ -27,7 +27,7 @@ from .job import (
 )
 from .job import DEAD as DEAD_STATE
 from .record import ErrorInfo, Unrecorded
-from .spool import DEAD, DONE, WAITING
+from .spool import DEAD, DONE, WAITING, WRITING
 
 NO_OUTCOME: Final = ErrorInfo(
     "OutcomeLost", "it has run, and there was no room on the disk to write down how it ended"
@@ -77,7 +77,9 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
             return
         if engine.spool.has(DONE, job_id):
             return
-        if engine.spool.has(WAITING, job_id):
+        if engine.spool.has(WRITING, job_id):
+            rows.delete(job_id)  # refused; the process that took it back was killed at it
+        elif engine.spool.has(WAITING, job_id):
             rows.requeue(job_id)
         elif engine.spool.has(DEAD, job_id):
             # Revived, and put away a moment later; or dead, and a power cut took its row back.

@@ -101,3 +101,17 @@ def test_a_dead_job_whose_row_was_lost_is_shown_as_dead_and_can_be_retried(
         world.recover()
         assert ran(world) == 2
         assert world.state.engine.ledger.find()[0].state in FINAL
+
+
+@pytest.mark.parametrize("delay", [None, 0.001])
+def test_a_refusal_that_was_killed_while_it_took_the_job_back_leaves_no_job(
+    tmp_path: Path, delay: float | None
+) -> None:
+    with new_world(tmp_path / "world") as world:
+        world.enqueue("ok", delay=delay)
+        (job_id,) = world.all_acked()
+        assert world.state.engine.spool.withdraw(job_id)
+        say(world, "UPDATE jobs SET due_at = 0")
+        world.recover()
+        assert world.state.engine.ledger.record(job_id) is None
+        assert ran(world) == 0

@@ -303,12 +303,12 @@ def test_finishing_says_when_it_cannot(spool: Spool, fail_at: FailAt) -> None:
 
 
 @pytest.mark.parametrize("windowed", [True, False])
-def test_withdrawing_unlinks_a_published_file_and_says_when_it_was_gone(
+def test_withdrawing_takes_a_published_file_back_to_tmp_and_says_when_it_was_gone(
     spool: Spool, windowed: bool
 ) -> None:
     job_id = in_window(spool)[0] if windowed else waiting(spool)
     assert spool.withdraw(job_id)
-    assert where(spool) == {}
+    assert where(spool) == {"tmp": 1}
     assert not spool.withdraw(job_id)
 
 

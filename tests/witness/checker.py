@@ -364,9 +364,7 @@ def _unended(row: RowSeen) -> Iterator[Violation]:
 def _disagreements(row: RowSeen, places: list[str]) -> Iterator[Violation]:
     expected = {"succeeded": [[]], "running": [["window"]], "queued": [["window"], ["waiting"]]}
     later = {"scheduled": [["waiting"]], "retrying": [["waiting"]]}
-    # Refused, and its process was killed while it took it back: nobody was promised anything.
-    withdrawn = {"cancelled": [[], ["dead"]]} if row.reason == "Withdrawn" else {}
-    if places not in (expected | later | withdrawn).get(row.state, [["dead"]]):
+    if places not in (expected | later).get(row.state, [["dead"]]):
         where = ", ".join(places) or "nowhere"
         yield Violation(FINAL_ONCE, row.token, f"it is {row.state}, its file is: {where}")
 

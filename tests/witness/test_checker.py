@@ -312,11 +312,6 @@ def test_a_dead_job_without_its_file_is_a_violation() -> None:
     assert broken(check(history(ENQUEUED), Snapshot(rows=(row,)))) == {FINAL_ONCE}
 
 
-def test_a_refused_job_may_stay_as_cancelled_when_its_taking_back_was_killed() -> None:
-    row = RowSeen("a", "id-a", "cancelled", "Withdrawn")
-    assert check(history("INTENT a hash 10.0 9.0"), Snapshot(rows=(row,))) == []
-
-
 def test_a_file_without_a_row_is_a_violation() -> None:
     snapshot = replace(DONE, files=(FileSeen("waiting", "id-z"),))
     assert broken(check(history(ENQUEUED, ONCE), snapshot)) == {FINAL_ONCE}
