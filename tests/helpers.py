@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,21 +13,12 @@ from flask_spooler.engine import SpoolEngine
 from flask_spooler.job import Job, new_id
 from flask_spooler.ledger import Ledger
 from flask_spooler.record import Record
+from tests.uwsgi.server import wait_until as wait_until
 
 T = TypeVar("T")
 
 KEY = b"the signing key of the tests"
 NOW = 1_800_000_000.0
-
-
-def wait_until(true: Callable[[], T], timeout: float = 10.0, every: float = 0.005) -> T:
-    """Return the first true value of `true`, or fail after `timeout` seconds."""
-    give_up = time.monotonic() + timeout
-    while not (value := true()):
-        if time.monotonic() > give_up:
-            raise AssertionError(f"not true within {timeout} s: {value!r}")
-        time.sleep(every)
-    return value
 
 
 def make_job(**changes: Any) -> Job:
