@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -14,8 +14,6 @@ from flask_spooler.job import Job, new_id
 from flask_spooler.ledger import Ledger
 from flask_spooler.record import Record
 from tests.uwsgi.server import wait_until as wait_until
-
-T = TypeVar("T")
 
 KEY = b"the signing key of the tests"
 NOW = 1_800_000_000.0
