@@ -147,7 +147,7 @@ def show(job_id: str, as_json: bool) -> None:
 def stats(as_json: bool) -> None:
     """Count the jobs of each queue by state, and the files of each place."""
     engine = _state().engine
-    oldest = engine.ledger.oldest_queued()
+    oldest = min(engine.ledger.oldest_queued().values(), default=None)
     found = {
         "queues": engine.ledger.counts(),
         "oldest_queued_seconds": None if oldest is None else max(0.0, time.time() - oldest),

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError, UnknownConfigKey
+from .queues import Queues, read_queues
 
 PREFIX: Final = "SPOOLER_"
 LONG: Final = "FLASK_SPOOLER_"
@@ -33,7 +34,7 @@ class Config:
     key: bytes | None = None
     durability: str = "power"
     processes: int = 10
-    queues: tuple[str, ...] = ()
+    queues: Queues = field(default_factory=Queues)
     max_attempts: int = 5
     max_crashes: int = 3
     grace: float = 30.0
@@ -161,10 +162,11 @@ def _boolean(key: str, value: Any) -> bool:
     return value
 
 
-def _names(key: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(key, "a list of queue names", value)
-    return tuple(value)
+def _queues(key: str, value: Any) -> Queues:
+    try:
+        return read_queues(value)
+    except ValueError as expected:
+        raise ConfigError(key, str(expected), value) from None
 
 
 def _libraries(key: str, value: Any) -> frozenset[str]:
@@ -191,7 +193,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SPOOLER_KEY": _secret,
     "SPOOLER_DURABILITY": _one_of(*DURABILITIES),
     "SPOOLER_PROCESSES": _positive,
-    "SPOOLER_QUEUES": _names,
+    "SPOOLER_QUEUES": _queues,
     "SPOOLER_MAX_ATTEMPTS": _positive,
     "SPOOLER_MAX_CRASHES": _positive,
     "SPOOLER_GRACE": _seconds,

@@ -1,6 +1,6 @@
 """How a job gets to be run: the seam between a task and what runs it.
 
-Owns the way into the spool and into the window: submit, promote, wake. The order of file and row
+Owns the way into the spool; who enters the window is in `window`. The order of file and row
 in each step is the rule by which a crash between them is repaired; `docs/guarantees.md` lists
 them. What people ask for is in `operations`, what crashes leave to be done in `upkeep`. Another
 engine could take the same `Job`.
@@ -12,34 +12,15 @@ import contextlib
 import functools
 import hashlib
 import os
-import time
 from dataclasses import dataclass
-from typing import Final
 
 from . import _uwsgi
-from .errors import (
-    EnqueueError,
-    LedgerError,
-    OtherKey,
-    PayloadTooLarge,
-)
-from .job import (
-    DEAD,
-    QUEUED,
-    SCHEDULED,
-    Job,
-    encode_packet,
-)
-from .ledger import Ledger, Seen, Transaction
-from .record import ErrorInfo
-from .spool import DONE, WRITING, Spool
-
-WINDOW_PER_SPOOLER: Final = 2
-"""Ready files in the window for each spooler: one to start when a job ends, one to spare."""
-
-LOST: Final = ErrorInfo(
-    "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
-)
+from .errors import EnqueueError, LedgerError, OtherKey, PayloadTooLarge
+from .job import QUEUED, SCHEDULED, Job, encode_packet
+from .ledger import Ledger, Transaction
+from .queues import Queues
+from .spool import Spool
+from .window import PER_SPOOLER, Window
 
 
 @dataclass(frozen=True)
@@ -50,14 +31,26 @@ class Place:
     window: str | None
     published: bool
 
+    @property
+    def waits(self) -> bool:
+        return self.published and self.window is None
+
 
 class SpoolEngine:
     """Runs jobs through uWSGI's spooler: one spool directory and its ledger."""
 
-    def __init__(self, spool: Spool, *, key: bytes | None = None, max_payload: int = 2**24) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        key: bytes | None = None,
+        max_payload: int = 2**24,
+        queues: Queues | None = None,
+    ) -> None:
         self.spool = spool
-        self.ledger = Ledger(spool.ledger, self.prepare)
+        self.ledger = Ledger(spool.ledger, self.prepare, sync=spool.sync)
         self.max_payload = max_payload
+        self.window = Window(spool, queues or Queues())
         self._given_key = key
         self._prepared_key: bytes | None = None
 
@@ -124,8 +117,9 @@ class SpoolEngine:
             self._write(jobs)
             with self.ledger.transaction() as rows:
                 places = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
-                sleepers = self.promote(rows) if len(jobs) > 1 else []
-                ring = self._needs_housekeeper(rows, jobs, places)
+                waiting = [job for job in jobs if places[job.id].waits]
+                sleepers = self.window.fill(rows).sleepers if waiting else []
+                ring = bool(waiting) and self._needs_housekeeper(rows, waiting)
         except BaseException:
             for job in jobs:
                 self.spool.discard_written(job.id)
@@ -165,7 +159,7 @@ class SpoolEngine:
         window: str | None = None
         sleepers: list[int] = []
         if alone and not job.is_scheduled:
-            window, sleepers = self._way_into_window(rows, job)
+            window, sleepers = self.window.way_in(rows, job)
         rows.on_rollback(job.id, functools.partial(self.spool.withdraw, job.id))
         self.spool.publish(job.id, window)
         # Woken before the commit, which is done long before a spooler gets as far as `start`;
@@ -174,14 +168,17 @@ class SpoolEngine:
         rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
         return Place(job.id, window, published=True)
 
-    @staticmethod
-    def _needs_housekeeper(rows: Transaction, jobs: list[Job], places: dict[str, Place]) -> bool:
-        """Tell whether somebody waits whom only the housekeeper can see in time."""
-        waiting = [job for job in jobs if places[job.id].published and not places[job.id].window]
-        if not waiting:
-            return False
+    def _needs_housekeeper(self, rows: Transaction, waiting: list[Job]) -> bool:
+        """Tell whether somebody waits whom only the housekeeper can see in time.
+
+        That is a job whose time comes before all others'; and, from a process outside the
+        server, a due one for which the window has room. A full window is refilled by the
+        spoolers.
+        """
         first = min(waiting, key=lambda job: job.due_at)
-        return not first.is_scheduled or rows.is_first_due(first.due_at)
+        if first.is_scheduled:
+            return rows.is_first_due(first.due_at)
+        return not self.window.size and rows.seen().ready < PER_SPOOLER * (rows.pool() or 1)
 
     def _sync(self, jobs: list[Job], places: dict[str, Place]) -> None:
         published = [places[job.id] for job in jobs if places[job.id].published]
@@ -213,63 +210,6 @@ class SpoolEngine:
             self.spool.discard_written(place.job_id)
         return True
 
-    def _way_into_window(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
-        """Return a name in the window, and whom to wake, if a new job passes nobody who waits."""
-        seen = rows.look_around(job.queue, str(_uwsgi.boot()), time.time())
-        if seen.held or seen.waiting or seen.ready >= self.window_size:
-            return None, []
-        return self.spool.window_name(job.id), _idle(seen)[: seen.ready + 1]
-
-    @property
-    def window_size(self) -> int:
-        """How many ready files may stand in the window; 0 outside a server with spoolers."""
-        return WINDOW_PER_SPOOLER * len(_uwsgi.spooler_pids())
-
-    def promote(self, rows: Transaction) -> list[int]:
-        """Fill the window with whoever comes next; return the idle spoolers to wake for it.
-
-        Rename, then row: a crash in between leaves a row that says waiting while its file is in
-        the window, which `start` accepts.
-        """
-        seen = rows.look_around(None, str(_uwsgi.boot()), time.time())
-        if seen.held or not seen.waiting:
-            return []
-        ready = seen.ready
-        for job_id in rows.next_jobs(self.window_size - ready):
-            window = self._enter_window(job_id)
-            if window is not None:
-                rows.enter_window(job_id, window)
-                ready += 1
-            elif self.spool.has(WRITING, job_id):
-                rows.delete(job_id)  # refused; the process that took it back was killed at it
-            elif not self.spool.has(DONE, job_id):
-                rows.close(job_id, DEAD, time.time(), LOST)
-        return _idle(seen)[:ready] if ready > seen.ready else []
-
-    def _enter_window(self, job_id: str) -> str | None:
-        window = self.spool.window_name(job_id)
-        # Twice: the holder of its lock may move it from where we have not looked yet to where we
-        # have, once.
-        for _ in range(2):
-            if self.spool.promote(job_id, window):
-                return window
-            # Revived by a person: the row was first, and its file may still lie in dead/.
-            if self.spool.exhume(job_id) and self.spool.promote(job_id, window):
-                return window
-            # A promoter before us renamed it and died before its commit.
-            for file in self.spool.window():
-                if file.job_id == job_id:
-                    return file.name
-        return None
-
-    def sleepers(self, rows: Transaction, unknown: int = 0) -> list[int]:
-        """Return as many idle spoolers as there are ready files, no more.
-
-        `unknown` files are ready as well, though no row speaks of them yet.
-        """
-        seen = rows.look_around(None, str(_uwsgi.boot()), time.time())
-        return _idle(seen)[: seen.ready + unknown]
-
     def ring(self) -> None:
         """Wake the housekeeper from any process. Nobody home is no error: it looks by itself."""
         try:
@@ -279,7 +219,3 @@ class SpoolEngine:
         with contextlib.suppress(OSError):  # full, or its reader has just ended
             os.write(bell, b"!")
         os.close(bell)
-
-
-def _idle(seen: Seen) -> list[int]:
-    return [pid for pid in _uwsgi.spooler_pids() if pid not in seen.busy]

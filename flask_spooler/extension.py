@@ -77,7 +77,9 @@ class Spooler:
         """
         config = read_config(app.config, os.environ, _project_root(app))
         spool = Spool(config.directory, sync=config.durability == "power")
-        engine = SpoolEngine(spool, key=config.key, max_payload=config.max_payload)
+        engine = SpoolEngine(
+            spool, key=config.key, max_payload=config.max_payload, queues=config.queues
+        )
         worker = Worker(app, engine, self.tasks, max_crashes=config.max_crashes, grace=config.grace)
         desk = Desk(worker, config.foreign_packets)
         desk.bare = self._bare

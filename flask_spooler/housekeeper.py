@@ -98,7 +98,7 @@ class Housekeeper:
         try:
             servers = self._ledger.servers()
             with self._ledger.transaction() as rows:
-                rows.register(str(boot), now)
+                rows.register(str(boot), now, len(_uwsgi.spooler_pids()))
                 for other in servers:
                     master = _uwsgi.Boot.parse(other).master
                     if other != str(boot) and (
@@ -149,7 +149,7 @@ class Housekeeper:
             return False
         with self._ledger.transaction() as rows:
             ripened = rows.ripen(now, RIPEN_AT_ONCE)
-            sleepers = self.engine.promote(rows)
+            sleepers = self.engine.window.fill(rows).sleepers
         _uwsgi.wake(sleepers)
         return ripened == RIPEN_AT_ONCE
 
@@ -180,7 +180,7 @@ class Housekeeper:
         if strays or stale:
             # A ready file that nobody took: its wake-up came at the wrong moment.
             with self._ledger.transaction() as writer:
-                sleepers = self.engine.sleepers(writer, unknown=len(strays))
+                sleepers = self.engine.window.sleepers(writer, unknown=len(strays))
             _uwsgi.wake(sleepers)
 
     def _record_done(self, now: float) -> None:

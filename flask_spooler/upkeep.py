@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from . import _uwsgi
-from .engine import LOST, SpoolEngine
+from .engine import SpoolEngine
 from .errors import PacketError
 from .job import (
     CANCELLED,
@@ -28,6 +28,7 @@ from .job import (
 from .job import DEAD as DEAD_STATE
 from .record import ErrorInfo, Unrecorded
 from .spool import DEAD, DONE, WAITING, WRITING
+from .window import LOST
 
 NO_OUTCOME: Final = ErrorInfo(
     "OutcomeLost", "it has run, and there was no room on the disk to write down how it ended"
@@ -97,10 +98,11 @@ def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
         if row is None:
             job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
             rows.insert_running(job, kept.attempt)
+            row = rows.known(job_id)
         change = kept.change
-        if row is not None and row.cancel_asked and change.state == RETRYING:
+        if row.cancel_asked and change.state == RETRYING:
             change = msgspec.structs.replace(change, state=CANCELLED)
-        rows.settle(job_id, kept.attempt, change)
+        rows.settle(msgspec.structs.replace(row, attempt=kept.attempt), change)
     place = {SUCCEEDED: None, RETRYING: WAITING}.get(change.state, DEAD)
     engine.spool.clear_done(job_id, place)
     engine.ring()

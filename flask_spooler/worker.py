@@ -50,6 +50,7 @@ from .signals import (
     spool_trouble,
 )
 from .task import DEFAULT_BACKOFF, Task
+from .window import Promoted
 
 PUT_OFF: Final = 2.0
 """Seconds until a file is looked at again whose former process still lives."""
@@ -121,13 +122,17 @@ class Worker:
     def start(self, opened: Opened) -> Attempt:
         """Count the attempt and write down who runs it, or see that it is not to be run now."""
         job = opened.job
+        lost: Change | None = None
+        decision: Decision = Start(lease=0.0)
         try:
             with self._ledger.transaction() as rows:
-                before = self._known_row(rows, opened)
-                lost = self._settle_lost_attempt(rows, before, opened)
-                row = before if lost is None else rows.known(job.id)
-                decision = self._admit(rows, row, job)
-                row = self._note(rows, row, opened, decision)
+                row = self._start_fresh(rows, opened)
+                if row is None:
+                    before = self._known_row(rows, opened)
+                    lost = self._settle_lost_attempt(rows, before, opened)
+                    row = before if lost is None else rows.known(job.id)
+                    decision = self._admit(rows, row, job)
+                    row = self._note(rows, row, opened, decision)
         except LedgerError as error:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
@@ -166,8 +171,7 @@ class Worker:
             try:
                 with self._ledger.transaction() as rows:
                     change = self._record(rows, attempt, change)
-                    sleepers = self._promote(rows)
-                    more = rows.ready() > 0
+                    promoted = self._promote(rows)
                 break
             except LedgerError as error:
                 if time.monotonic() >= give_up:
@@ -176,7 +180,7 @@ class Worker:
             except Exception as error:  # whatever it is: the user's code has run
                 raise self._keep_outcome(attempt, change, repr(error)) from None
         # Only idle spoolers are woken by others, and this one is not idle yet.
-        _uwsgi.wake([*sleepers, os.getpid()] if more else sleepers)
+        _uwsgi.wake([*promoted.sleepers, os.getpid()] if promoted.ready else promoted.sleepers)
         announce_end(self.app, attempt.job, attempt.row, change)
         return change
 
@@ -192,12 +196,12 @@ class Worker:
                 self._spool.bury(attempt.window, attempt.job.id)
         return SPOOL_RETRY
 
-    def _promote(self, rows: Transaction) -> list[int]:
+    def _promote(self, rows: Transaction) -> Promoted:
         try:
-            return self.engine.promote(rows)
+            return self.engine.window.fill(rows)
         except OSError as error:  # of another job's file: no reason to lose this one's outcome
             announce(spool_trouble, self.app, what="no job could enter the window", error=error)
-            return []
+            return Promoted(rows.seen().ready, [])
 
     def _keep_outcome(self, attempt: Attempt, change: Change, why: str) -> NotNow:
         kept = Unrecorded(attempt.number, change)
@@ -211,6 +215,14 @@ class Worker:
         except LedgerError:
             return False  # kept in memory; a later report or the end of the attempt brings it
         return True
+
+    def _start_fresh(self, rows: Transaction, opened: Opened) -> Row | None:
+        """Start a job against which nothing speaks; None where that takes a closer look."""
+        job = opened.job
+        if job.task not in self.tasks:
+            return None
+        now, boot = time.time(), str(_uwsgi.boot())
+        return rows.start_fresh(job.id, opened.window, job.due_at, now, _uwsgi.me(), boot)
 
     def _known_row(self, rows: Transaction, opened: Opened) -> Row:
         """Return the job's row, made again from its file where there is none."""
@@ -236,7 +248,7 @@ class Worker:
         lives = _uwsgi.lives_on(row.boot)
         outcome = autopsy(row, opened.job, time.time(), server_lives=lives)
         change = judge(outcome, row, self._policy(opened.job), time.time())
-        rows.settle(row.id, row.attempt, change)
+        rows.settle(row, change)
         return change
 
     def _admit(self, rows: Transaction, row: Row, job: Job) -> Decision:
@@ -289,15 +301,16 @@ class Worker:
 
     def _record(self, rows: Transaction, attempt: Attempt, change: Change) -> Change:
         """Write the end of the attempt; return it as it was written."""
-        job = attempt.job
-        row = rows.row(job.id)
+        if rows.settle(attempt.row, change):
+            return change
+        row = rows.row(attempt.job.id)
         if row is None:
             # The ledger was deleted while the job ran: its history begins here.
-            rows.insert_running(job, attempt.number)
+            rows.insert_running(attempt.job, attempt.number)
         elif row.cancel_asked and change.state == RETRYING:
             # Asked for when the task was just over: it does not run again.
             change = msgspec.structs.replace(change, state=CANCELLED)
-        rows.settle(job.id, attempt.number, change)
+        rows.settle(attempt.row, change)
         return change
 
     def _policy(self, job: Job) -> Policy:

@@ -11,8 +11,9 @@ import msgspec
 
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.job import Job, new_id
-from flask_spooler.ledger import Ledger
-from flask_spooler.record import Record
+from flask_spooler.ledger import Ledger, Transaction
+from flask_spooler.queues import Queues
+from flask_spooler.record import Change, Record
 from tests.uwsgi.server import wait_until as wait_until
 
 KEY = b"the signing key of the tests"
@@ -38,6 +39,19 @@ def known(ledger: Ledger, job_id: str) -> Record:
     record = ledger.record(job_id)
     assert record is not None
     return record
+
+
+def settle(rows: Transaction, job_id: str, attempt: int, change: Change) -> bool:
+    """Write the end of a job's n-th attempt, whatever its row says of it."""
+    return rows.settle(msgspec.structs.replace(rows.known(job_id), attempt=attempt), change)
+
+
+def next_jobs(rows: Transaction, limit: int) -> list[str]:
+    """Return who would enter a window with this much room, of all queues that are not paused."""
+    paused = rows.held("", 0.0).paused
+    heads = {queue: rows.heads(queue, limit) for queue in rows.waiting_queues()}
+    allowed = {queue: head for queue, head in heads.items() if queue not in paused}
+    return [job.id for job in Queues().choose(allowed, limit)]
 
 
 def files(engine: SpoolEngine) -> list[str]:

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from flask_spooler._uwsgi import Process
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.record import Change, ErrorInfo
-from tests.helpers import wait_until
+from tests.helpers import settle, wait_until
 
 FailAt = Callable[[str, BaseException], None]
 
@@ -274,7 +274,7 @@ def test_a_job_is_shown_without_its_arguments_and_tracebacks(reference: Referenc
         rows.start(job_id, "window", time.time(), Process(1, 1), "boot")
         now = time.time()
         change = Change(outcome="failed", state="retrying", due_at=now, ended_at=now, error=error)
-        assert rows.settle(job_id, 1, change)
+        assert settle(rows, job_id, 1, change)
     answer = reference.client.get(f"/jobs/{job_id}")
     assert answer.status_code == 200
     job = answer.json

@@ -18,6 +18,7 @@ from flask_spooler._uwsgi import Process, boot, process
 from flask_spooler.cli import spooler_cli
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.record import Change, ErrorInfo
+from tests.helpers import next_jobs, settle
 
 Run = Callable[..., Result]
 GONE = Process(0, 0)
@@ -193,7 +194,7 @@ def test_show_tells_everything_of_one_job(run: Run, engine: SpoolEngine) -> None
     with engine.ledger.transaction() as rows:
         now = time.time()
         change = Change(outcome="failed", state="retrying", due_at=now, ended_at=now, error=error)
-        rows.settle(job_id, 1, change)
+        settle(rows, job_id, 1, change)
     page = done(run("show", job_id))
     for text in (job_id, "work", "retrying", "mail", '"x.png"', "(at most 5", "it broke", "line 1"):
         assert text in page
@@ -280,16 +281,16 @@ def test_a_paused_queue_holds_its_jobs_until_it_is_resumed(run: Run, engine: Spo
     job_id = done(run("enqueue", "work", "--queue", "mail"))
     assert "mail is paused" in done(run("pause", "mail"))
     with engine.ledger.transaction() as rows:
-        assert rows.next_jobs(5) == []
+        assert next_jobs(rows, 5) == []
         assert not rows.holds("default", str(boot()), time.time())
     assert "mail goes on" in done(run("resume", "mail"))
     with engine.ledger.transaction() as rows:
-        assert rows.next_jobs(5) == [job_id]
+        assert next_jobs(rows, 5) == [job_id]
 
 
 def test_drain_says_how_many_servers_start_no_more_jobs(run: Run, engine: SpoolEngine) -> None:
     with engine.ledger.transaction() as rows:
-        rows.register(str(boot()), time.time())
+        rows.register(str(boot()), time.time(), 4)
     found = json.loads(done(run("drain", "--timeout", "60", "--json")))
     assert found == {"draining": True, "servers": 1, "running": 0}
     assert engine.ledger.is_draining(str(boot()), time.time())

@@ -12,6 +12,7 @@ from flask import Flask
 from flask_spooler import ConfigError, Spooler
 from flask_spooler.config import CHECKS, Config, read_config
 from flask_spooler.errors import UnknownConfigKey
+from flask_spooler.queues import Queues
 
 ROOT = Path("/srv/app")
 
@@ -34,8 +35,9 @@ RIGHT: list[tuple[str, Any, str, Any]] = [
     ("SPOOLER_DURABILITY", "power", "durability", "power"),
     ("SPOOLER_DURABILITY", "process", "durability", "process"),
     ("SPOOLER_PROCESSES", 1, "processes", 1),
-    ("SPOOLER_QUEUES", ["mail", "default"], "queues", ("mail", "default")),
-    ("SPOOLER_QUEUES", (), "queues", ()),
+    ("SPOOLER_QUEUES", ["mail", "default"], "queues", Queues(order=("mail", "default"))),
+    ("SPOOLER_QUEUES", (), "queues", Queues()),
+    ("SPOOLER_QUEUES", {"mail": 3}, "queues", Queues(weights={"mail": 3.0})),
     ("SPOOLER_MAX_ATTEMPTS", 1, "max_attempts", 1),
     ("SPOOLER_MAX_CRASHES", 7, "max_crashes", 7),
     ("SPOOLER_GRACE", 0, "grace", 0.0),
@@ -65,7 +67,7 @@ WRONG: dict[str, list[Any]] = {
     "SPOOLER_KEY": ["short", b"short", "", 5, ["k" * 16]],
     "SPOOLER_DURABILITY": ["Power", "", "none", True, 1],
     "SPOOLER_PROCESSES": [0, -1, 1.5, "3", True],
-    "SPOOLER_QUEUES": ["mail", [1], {"mail": 1}, 5],
+    "SPOOLER_QUEUES": ["mail", [1], {"mail": 0}, {"mail": "3"}, {"mail": {"limit": 0}}, 5],
     "SPOOLER_MAX_ATTEMPTS": [0, -1, 1.0, "3", False, True],
     "SPOOLER_MAX_CRASHES": [0, "3", 3.0, True],
     "SPOOLER_GRACE": [-1, float("nan"), float("inf"), "30", True, timedelta(seconds=-1), 1e11],
@@ -105,7 +107,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         key=None,
         durability="power",
         processes=10,
-        queues=(),
+        queues=Queues(),
         max_attempts=5,
         max_crashes=3,
         grace=30.0,
@@ -154,7 +156,7 @@ def test_the_long_form_in_the_environment_sets_any_key() -> None:
         FLASK_SPOOLER_DURABILITY="process",
     )
     assert (found.max_attempts, found.grace, found.eager) == (7, 2.5, True)
-    assert (found.queues, found.durability) == (("mail",), "process")
+    assert (found.queues, found.durability) == (Queues(order=("mail",)), "process")
 
 
 @pytest.mark.parametrize("form", ["SPOOLER_{}", "FLASK_SPOOLER_{}"])

@@ -17,7 +17,7 @@ import pytest
 
 from flask_spooler import failpoints, operations, upkeep
 from flask_spooler._uwsgi import ABORT, Process, boot, process
-from flask_spooler.engine import LOST, SpoolEngine
+from flask_spooler.engine import SpoolEngine
 from flask_spooler.errors import (
     EnqueueError,
     JobNotFound,
@@ -30,7 +30,8 @@ from flask_spooler.ledger import Ledger
 from flask_spooler.record import Change, ErrorInfo, Unrecorded
 from flask_spooler.spool import Spool
 from flask_spooler.upkeep import FORGOTTEN
-from tests.helpers import KEY, NOW, files, in_child, known, make_job, wait_until
+from flask_spooler.window import LOST, Window
+from tests.helpers import KEY, NOW, files, in_child, known, make_job, next_jobs, settle, wait_until
 
 FailAt = Callable[[str, BaseException], None]
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
@@ -309,7 +310,7 @@ def test_many_jobs_of_which_one_fails_leave_nothing_behind(
 def test_many_jobs_that_fail_after_entering_the_window_leave_nothing_behind(
     tmp_path: Path, fail_at: FailAt, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     engine = SpoolEngine(Spool(tmp_path / "synced", sync=True), key=KEY)
     engine.prepare()
     fail_at(point, NO_SPACE)
@@ -379,10 +380,10 @@ def test_threads_that_submit_one_unique_key_all_get_the_same_job(spool: Spool) -
 
 def test_outside_uwsgi_the_window_has_no_room_and_nobody_is_woken(engine: SpoolEngine) -> None:
     engine.submit(make_job())
-    assert engine.window_size == 0
+    assert engine.window.size == 0
     with engine.ledger.transaction() as rows:
-        assert engine.promote(rows) == []
-        assert engine.sleepers(rows, unknown=5) == []
+        assert engine.window.fill(rows) == (0, [])
+        assert engine.window.sleepers(rows, unknown=5) == []
     assert engine.spool.window() == []
 
 
@@ -480,21 +481,21 @@ def test_reviving_a_running_or_succeeded_job_is_refused(engine: SpoolEngine) -> 
         operations.revive(engine, job_id)
     with engine.ledger.transaction() as rows:
         change = Change(outcome="succeeded", state="succeeded", due_at=NOW, ended_at=NOW)
-        assert rows.settle(job_id, 1, change)
+        assert settle(rows, job_id, 1, change)
     with pytest.raises(JobStateError, match="it is succeeded"):
         operations.revive(engine, job_id)
 
 
 def promote_all(engine: SpoolEngine) -> None:
     with engine.ledger.transaction() as rows:
-        engine.promote(rows)
+        engine.window.fill(rows)
 
 
 def test_promoting_moves_the_next_jobs_into_the_window_and_no_more_than_fit(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [engine.submit(make_job(due_at=NOW, priority=each)) for each in (0, 5, 1)]
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     promote_all(engine)
     assert [file.job_id for file in engine.spool.window()] == [ids[1], ids[2]]
     assert files(engine)[-1] == f"waiting/{ids[0]}"
@@ -513,7 +514,7 @@ def test_promoting_finds_a_revived_job_whose_file_is_still_among_the_dead(
     with engine.ledger.transaction() as rows:
         rows.revive(job_id, NOW)
     assert files(engine) == [f"dead/{job_id}"]
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     promote_all(engine)
     assert [file.job_id for file in engine.spool.window()] == [job_id]
 
@@ -524,7 +525,7 @@ def test_promoting_takes_note_of_a_file_that_a_dead_promoter_had_moved_already(
     job_id = engine.submit(make_job())
     window = engine.spool.window_name(job_id)
     engine.spool.promote(job_id, window)
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     promote_all(engine)
     assert engine.ledger.in_window()[job_id].window == window
 
@@ -534,7 +535,7 @@ def test_promoting_a_job_whose_file_is_gone_makes_it_dead_with_the_reason(
 ) -> None:
     lost, whole = engine.submit(make_job()), engine.submit(make_job())
     engine.spool.remove("waiting", lost)
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     promote_all(engine)
     assert known(engine.ledger, lost).state == "dead"
     assert known(engine.ledger, lost).error_type == LOST.type
@@ -544,7 +545,7 @@ def test_promoting_a_job_whose_file_is_gone_makes_it_dead_with_the_reason(
 def test_a_submit_goes_straight_into_the_window_only_while_it_has_room(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     ids = [engine.submit(make_job()) for _ in range(3)]
     later = engine.submit(make_job(due_at=NOW + 60))
     assert [file.job_id for file in engine.spool.window()] == ids[:2]
@@ -555,16 +556,18 @@ def test_a_submit_does_not_overtake_jobs_that_wait_for_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = engine.submit(make_job())
-    monkeypatch.setattr(SpoolEngine, "window_size", 5)
+    monkeypatch.setattr(Window, "size", 5)
     second = engine.submit(make_job(priority=100))
-    assert set(engine.spool.names("waiting")) == {first, second}
+    third = engine.submit(make_job())
+    fourth = engine.submit(make_job())
+    assert [file.job_id for file in engine.spool.window()] == [second, first, third, fourth]
 
 
 def test_a_failed_submit_into_the_window_takes_its_file_back(
     engine: SpoolEngine, fail_at: FailAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.prepare()
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     fail_at("ledger.commit", NO_SPACE)
     with pytest.raises(EnqueueError):
         engine.submit(make_job())
@@ -760,16 +763,16 @@ def test_pausing_a_queue_holds_its_jobs_until_it_goes_on(engine: SpoolEngine) ->
     job_id = engine.submit(make_job(queue="mail"))
     operations.pause(engine, "mail")
     with engine.ledger.transaction() as rows:
-        assert rows.next_jobs(5) == []
+        assert next_jobs(rows, 5) == []
     operations.pause(engine, "mail", False)
     with engine.ledger.transaction() as rows:
-        assert rows.next_jobs(5) == [job_id]
+        assert next_jobs(rows, 5) == [job_id]
 
 
 def test_a_submit_into_a_paused_queue_stays_out_of_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     operations.pause(engine, "mail")
     engine.submit(make_job(queue="mail"))
     assert engine.spool.window() == []
@@ -778,10 +781,10 @@ def test_a_submit_into_a_paused_queue_stays_out_of_the_window(
 def test_while_a_server_drains_no_job_enters_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SpoolEngine, "window_size", 2)
+    monkeypatch.setattr(Window, "size", 2)
     with engine.ledger.transaction() as rows:
-        rows.register(str(boot()), NOW)
-        rows.register("1.1.0", NOW)
+        rows.register(str(boot()), NOW, 4)
+        rows.register("1.1.0", NOW, 4)
     assert operations.drain(engine, time.time() + 60) == 1
     engine.submit(make_job())
     promote_all(engine)

@@ -14,7 +14,7 @@ from flask_spooler.current import CurrentJob, running
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.errors import WaitInsideTask
 from flask_spooler.record import Change, ErrorInfo, Progress
-from tests.helpers import NOW, make_job
+from tests.helpers import NOW, make_job, settle
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def finish(
         outcome=outcome, state=state, due_at=NOW, ended_at=NOW + 1, result=result, error=error
     )
     with engine.ledger.transaction() as rows:
-        assert rows.settle(job.id, job.attempt, change)
+        assert settle(rows, job.id, job.attempt, change)
 
 
 def test_every_attribute_is_as_fresh_as_the_ledger(engine: SpoolEngine, job: JobHandle) -> None:

@@ -19,7 +19,7 @@ from flask_spooler.errors import LedgerError
 from flask_spooler.job import FINAL, STATES, new_id
 from flask_spooler.ledger import Ledger, Transaction
 from flask_spooler.record import Change, ErrorInfo, Progress, Row
-from tests.helpers import NOW, in_child, known, make_job, wait_until
+from tests.helpers import NOW, in_child, known, make_job, next_jobs, settle, wait_until
 
 ME = Process(4711, 1)
 WHY = ErrorInfo("Test", "for a reason", "a traceback")
@@ -39,7 +39,7 @@ def add(ledger: Ledger, state: str = "queued", window: str | None = None, **chan
         if state in ("running", "retrying", "succeeded"):
             rows.start(job.id, "window", NOW, ME, "boot")
         if state in ("retrying", "succeeded"):
-            assert rows.settle(job.id, 1, change(state))
+            assert settle(rows, job.id, 1, change(state))
         if state in ("dead", "cancelled", "expired"):
             assert rows.close(job.id, state, NOW, WHY)
     assert ledger.state(job.id) == state
@@ -89,7 +89,7 @@ def test_starting_counts_the_attempt_and_names_the_process(ledger: Ledger) -> No
 def test_settling_keeps_the_attempt_with_its_outcome_and_error(ledger: Ledger) -> None:
     job_id = add(ledger, "running")
     with ledger.transaction() as rows:
-        assert rows.settle(job_id, 1, change("retrying", error=WHY, crashes=2, interruptions=1))
+        assert settle(rows, job_id, 1, change("retrying", error=WHY, crashes=2, interruptions=1))
     row = row_of(ledger, job_id)
     assert (row.state, row.due_at, row.window, row.pid) == ("retrying", NOW + 5, None, None)
     assert (row.charged, row.crashes, row.interruptions) == (1, 2, 1)
@@ -106,18 +106,18 @@ def test_settling_keeps_the_attempt_with_its_outcome_and_error(ledger: Ledger) -
 def test_an_uncharged_attempt_is_counted_but_not_charged(ledger: Ledger) -> None:
     job_id = add(ledger, "running")
     with ledger.transaction() as rows:
-        rows.settle(job_id, 1, change("retrying", charged=False))
+        settle(rows, job_id, 1, change("retrying", charged=False))
     assert (row_of(ledger, job_id).attempt, row_of(ledger, job_id).charged) == (1, 0)
 
 
 def test_an_attempt_is_settled_once_and_only_under_its_own_number(ledger: Ledger) -> None:
     job_id = add(ledger, "running")
     with ledger.transaction() as rows:
-        assert not rows.settle(job_id, 2, change("dead"))
-        assert rows.settle(job_id, 1, change("retrying"))
-        assert not rows.settle(job_id, 1, change("succeeded"))
+        assert not settle(rows, job_id, 2, change("dead"))
+        assert settle(rows, job_id, 1, change("retrying"))
+        assert not settle(rows, job_id, 1, change("succeeded"))
         rows.start(job_id, "window", NOW, ME, "boot")
-        assert not rows.settle(job_id, 1, change("succeeded"))
+        assert not settle(rows, job_id, 1, change("succeeded"))
     assert row_of(ledger, job_id).state == "running"
     assert [attempt.outcome for attempt in ledger.attempts(job_id)] == ["failed"]
 
@@ -127,9 +127,9 @@ def test_a_success_keeps_its_result_and_last_progress_and_forgets_earlier_errors
 ) -> None:
     job_id = add(ledger, "running")
     with ledger.transaction() as rows:
-        rows.settle(job_id, 1, change("retrying", error=WHY))
+        settle(rows, job_id, 1, change("retrying", error=WHY))
         rows.start(job_id, "window", NOW, ME, "boot")
-        rows.settle(job_id, 2, change("succeeded", result=b"[1]", progress=Progress(2, 2, "done")))
+        settle(rows, job_id, 2, change("succeeded", result=b"[1]", progress=Progress(2, 2, "done")))
     record = known(ledger, job_id)
     assert (record.state, record.result, record.error) == ("succeeded", b"[1]", None)
     assert record.progress == {"done": 2, "total": 2, "note": "done"}
@@ -144,7 +144,7 @@ def test_progress_of_an_earlier_attempt_is_forgotten_when_the_next_one_starts(
         rows.progress(job_id, Progress(1.5, 3.0))
     assert known(ledger, job_id).progress == {"done": 1.5, "total": 3, "note": None}
     with ledger.transaction() as rows:
-        rows.settle(job_id, 1, change("retrying"))
+        settle(rows, job_id, 1, change("retrying"))
         rows.start(job_id, "window", NOW, ME, "boot")
     assert known(ledger, job_id).progress is None
 
@@ -157,7 +157,7 @@ def start_anyway(rows: Transaction, job_id: str) -> None:
 
 TRANSITIONS: dict[str, Callable[[Transaction, str], object]] = {
     "start": start_anyway,
-    "settle": lambda rows, job_id: rows.settle(job_id, 1, change("retrying")),
+    "settle": lambda rows, job_id: settle(rows, job_id, 1, change("retrying")),
     "close": lambda rows, job_id: rows.close(job_id, "cancelled", NOW, None),
     "put_off": lambda rows, job_id: rows.put_off(job_id, NOW + 9, NOW, WHY),
     "requeue": lambda rows, job_id: rows.requeue(job_id),
@@ -200,7 +200,7 @@ def test_a_revived_job_goes_on_counting_attempts_while_its_limits_start_anew(
     job_id = add(ledger, "running", expires_at=NOW + 100)
     with ledger.transaction() as rows:
         rows.ask_cancel(job_id)
-        rows.settle(job_id, 1, change("dead", error=WHY, crashes=3, interruptions=2))
+        settle(rows, job_id, 1, change("dead", error=WHY, crashes=3, interruptions=2))
         rows.revive(job_id, NOW)
     row = row_of(ledger, job_id)
     assert (row.attempt, row.charged, row.crashes, row.interruptions) == (1, 0, 0, 0)
@@ -235,7 +235,8 @@ def test_the_end_of_an_attempt_takes_back_the_wish_to_cancel_it(ledger: Ledger) 
     job_id = add(ledger, "running")
     with ledger.transaction() as rows:
         rows.ask_cancel(job_id)
-        rows.settle(job_id, 1, change("retrying"))
+        assert not settle(rows, job_id, 1, change("retrying"))
+        assert settle(rows, job_id, 1, change("dead"))
     assert row_of(ledger, job_id).cancel_asked == 0
 
 
@@ -276,9 +277,9 @@ def test_the_next_jobs_are_those_of_the_highest_priority_and_among_them_the_olde
         "low and early",
     ]
     with ledger.transaction() as rows:
-        assert rows.next_jobs(10) == [wanted[name] for name in order]
-        assert rows.next_jobs(2) == [wanted[name] for name in order[:2]]
-        assert rows.next_jobs(0) == rows.next_jobs(-3) == []
+        assert next_jobs(rows, 10) == [wanted[name] for name in order]
+        assert next_jobs(rows, 2) == [wanted[name] for name in order[:2]]
+        assert next_jobs(rows, 0) == []
 
 
 def test_only_queued_jobs_outside_the_window_are_next(ledger: Ledger) -> None:
@@ -286,11 +287,11 @@ def test_only_queued_jobs_outside_the_window_are_next(ledger: Ledger) -> None:
         add(ledger, state)
     add(ledger, window="already there")
     with ledger.transaction() as rows:
-        assert rows.next_jobs(10) == []
-        assert not rows.look_around(None, "", NOW).waiting
+        assert next_jobs(rows, 10) == []
+        assert not rows.anyone_waits()
         waiting = add_within(rows)
-        assert rows.next_jobs(10) == [waiting]
-        assert rows.look_around(None, "", NOW).waiting
+        assert next_jobs(rows, 10) == [waiting]
+        assert rows.anyone_waits()
 
 
 def add_within(rows: Transaction, **changes: object) -> str:
@@ -305,12 +306,13 @@ def test_jobs_of_a_paused_queue_are_not_next_until_it_goes_on(ledger: Ledger) ->
         rows.pause("mail", True)
         assert rows.holds("mail", "boot", NOW)
         assert not rows.holds("default", "boot", NOW)
-        assert rows.next_jobs(10) == [other]
+        assert next_jobs(rows, 10) == [other]
         rows.pause("default", True)
-        assert not rows.look_around(None, "", NOW).waiting
+        assert rows.held("boot", NOW) == (False, {"default", "mail"})
+        assert next_jobs(rows, 10) == []
         rows.pause("mail", False)
         assert not rows.holds("mail", "boot", NOW)
-        assert rows.next_jobs(10) == [mail]
+        assert next_jobs(rows, 10) == [mail]
 
 
 def test_jobs_ripen_when_their_time_has_come_the_oldest_first(ledger: Ledger) -> None:
@@ -355,8 +357,7 @@ def test_ready_jobs_are_those_in_the_window_that_do_not_run(ledger: Ledger) -> N
     running = add(ledger, "running")
     add(ledger)
     with ledger.transaction() as rows:
-        assert rows.ready() == 1
-        assert rows.look_around(None, "", NOW).busy == {ME.pid}
+        assert rows.seen() == (1, {ME.pid}, {"default": 2})
     assert set(ledger.in_window()) == {ready, running}
 
 
@@ -442,11 +443,15 @@ def test_jobs_are_counted_by_queue_and_state(ledger: Ledger) -> None:
 
 
 def test_the_oldest_queued_job_says_since_when_one_waits(ledger: Ledger) -> None:
-    assert ledger.oldest_queued() is None
+    assert ledger.oldest_queued() == {}
     add(ledger, "scheduled", due_at=NOW - 500)
     add(ledger, due_at=NOW)
     add(ledger, due_at=NOW - 7)
-    assert ledger.oldest_queued() == NOW - 7
+    add(ledger, due_at=NOW - 9, priority=-100)
+    add(ledger, due_at=NOW - 3, priority=100)
+    add(ledger, queue="mail", due_at=NOW - 2)
+    add(ledger, queue="mail", window="ready", due_at=NOW - 4)
+    assert ledger.oldest_queued() == {"default": NOW - 9, "mail": NOW - 4}
 
 
 def test_a_failed_transaction_keeps_nothing_and_runs_its_undos_in_reverse(ledger: Ledger) -> None:
@@ -540,7 +545,7 @@ def transact(path: Path, number: int) -> None:
         with ledger.transaction() as rows:
             assert rows.insert(job, "queued", None)
             rows.start(job.id, "window", NOW, ME, "boot")
-            assert rows.settle(job.id, 1, change("succeeded"))
+            assert settle(rows, job.id, 1, change("succeeded"))
 
 
 def test_four_processes_with_two_hundred_transactions_each_lose_nothing(ledger: Ledger) -> None:
@@ -761,13 +766,14 @@ def test_an_exception_from_a_signal_is_held_back_until_the_transaction_is_over(
 
 def test_a_drain_belongs_to_one_boot_and_ends_by_itself(ledger: Ledger) -> None:
     with ledger.transaction() as rows:
-        rows.register("boot one", NOW)
-        rows.register("boot two", NOW + 1)
-        rows.register("boot one", NOW + 2)
+        rows.register("boot one", NOW, 4)
+        rows.register("boot two", NOW + 1, 2)
+        rows.register("boot one", NOW + 2, 8)
+        assert rows.pool() == 10
         rows.drain("boot one", NOW + 10)
-        assert rows.look_around(None, "boot one", NOW).held
-        assert not rows.look_around(None, "boot two", NOW).held
-        assert not rows.look_around(None, "boot one", NOW + 10).held
+        assert rows.held("boot one", NOW).draining
+        assert not rows.held("boot two", NOW).draining
+        assert not rows.held("boot one", NOW + 10).draining
         assert rows.holds("any queue", "boot one", NOW)
         assert not rows.holds("any queue", "boot two", NOW)
         rows.drain("boot two", NOW + 10)

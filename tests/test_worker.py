@@ -155,7 +155,7 @@ def test_another_jobs_file_that_cannot_be_moved_costs_no_outcome(
     def broken(rows: object) -> list[int]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(world.state.engine, "promote", broken)
+    monkeypatch.setattr(world.state.engine.window, "fill", broken)
     assert hand_over(world, name) == SPOOL_OK
     assert world.state.engine.ledger.state(world.all_acked()[0]) == "succeeded"
 
@@ -189,7 +189,7 @@ def test_a_task_that_is_cancelled_and_retried_runs_at_once_whatever_it_had_waite
     operations.cancel(world.state.engine, job_id)
     operations.revive(world.state.engine, job_id)
     with world.state.engine.ledger.transaction() as rows:
-        world.state.engine.promote(rows)
+        world.state.engine.window.fill(rows)
     assert mtime(world, only_file(world)) <= time.time()
 
 

@@ -39,12 +39,15 @@ from ..interrupts import shielded
 from ..job import STATES, is_id
 from ..record import Attempt, Record, Row
 from .connection import Connection
-from .transaction import LONGEST_SHOWN, ROW, Seen, Transaction
+from .transaction import LONGEST_SHOWN, ROW, Held, Seen, Transaction, waiting_queues
 
-__all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Ledger", "Seen", "Transaction"]
+__all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Held", "Ledger", "Seen", "Transaction"]
 
 BUSY_SECONDS: Final = 5.0
 """How long a transaction waits for the write lock before it gives up."""
+
+HIGHEST: Final = 100
+"""No priority is above this."""
 
 _ATTEMPT: Final = ", ".join(Attempt.__struct_fields__)
 _RECORD: Final = ", ".join(Record.__struct_fields__)
@@ -53,11 +56,13 @@ _RECORD: Final = ", ".join(Record.__struct_fields__)
 class Ledger:
     """The ledger file of one spool, opened when it is first needed and once a process."""
 
-    def __init__(self, path: Path, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: Path, prepare: Callable[[], None] = lambda: None, *, sync: bool = True
+    ) -> None:
         self.path = path
         self.patience = BUSY_SECONDS
         self._mutex = threading.RLock()
-        self._connection = Connection(path, prepare)
+        self._connection = Connection(path, prepare, sync=sync)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -95,7 +100,12 @@ class Ledger:
     def attempts(self, job_id: str) -> list[Attempt]:
         """Return the ended attempts of one job, the first one first."""
         with self._reading() as run:
-            found = run(f"SELECT {_ATTEMPT} FROM attempts WHERE job = ? ORDER BY number", (job_id,))
+            found = run(
+                f"SELECT {_ATTEMPT} FROM attempts WHERE job = ? UNION ALL"
+                " SELECT attempt, 'succeeded', started_at, finished_at, NULL, NULL, NULL FROM jobs"
+                " WHERE id = ? AND state = 'succeeded' ORDER BY number",
+                (job_id, job_id),
+            )
             return [Attempt(*attempt) for attempt in found]
 
     def state(self, job_id: str) -> str | None:
@@ -121,22 +131,28 @@ class Ledger:
         limit: int = 50,
     ) -> list[Record]:
         """Return jobs, the newest first, that fit all filters; without their attempts."""
-        filters = {"state = ?": state, "queue = ?": queue, "task = ?": task, "id < ?": before}
+        filters = {
+            "queue = ?": queue,
+            "task = ?": task,
+            "seq < coalesce((SELECT seq FROM jobs WHERE id = ?), 0)": before,
+        }
         given = {text: value for text, value in filters.items() if value is not None}
-        where = f"WHERE {' AND '.join(given)} " if given else ""
+        # The state as a literal: only so does SQLite see that the index over all but one fits.
+        terms = [*given, *([f"state = '{state}'"] if state in STATES else [])]
+        where = f"WHERE {' AND '.join(terms)} " if terms else ""
         with self._reading() as run:
             found = run(
-                f"SELECT {_RECORD} FROM jobs {where}ORDER BY id DESC LIMIT ?",
+                f"SELECT {_RECORD} FROM jobs {where}ORDER BY seq DESC LIMIT ?",
                 (*given.values(), limit),
             )
             return [Record(*row) for row in found]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many jobs each queue has in each state."""
+        """Return how many jobs each queue has in each state; exact, and free at any size."""
         counts: dict[str, dict[str, int]] = {}
         with self._reading() as run:
             for queue, state, number in run(
-                "SELECT queue, state, count(*) FROM jobs GROUP BY queue, state"
+                "SELECT queue, state, sum(number) FROM tally WHERE number > 0 GROUP BY queue, state"
             ):
                 counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] = number
         return counts
@@ -146,10 +162,29 @@ class Ledger:
         with self._reading() as run:
             return [name for (name,) in run("SELECT name FROM queues WHERE paused ORDER BY name")]
 
-    def oldest_queued(self) -> float | None:
-        """Return since when the longest-waiting due job has been due."""
+    def oldest_queued(self) -> dict[str, float]:
+        """Return since when the longest-waiting due job of each queue has been due.
+
+        One look-up for each priority that waits: the index is by queue, priority, due time.
+        """
+        oldest: dict[str, float] = {}
         with self._reading() as run:
-            return run("SELECT min(due_at) FROM jobs WHERE state = 'queued'").get  # type: ignore[no-any-return]
+            for queue, due in run(
+                "SELECT queue, due_at FROM jobs INDEXED BY jobs_window"
+                " WHERE window IS NOT NULL AND state = 'queued'"
+            ):
+                oldest[queue] = min(due, oldest.get(queue, due))
+            for queue in waiting_queues(run):
+                above = HIGHEST + 1
+                while first := run(
+                    "SELECT priority, due_at FROM jobs INDEXED BY jobs_ready WHERE"
+                    " state = 'queued' AND window IS NULL AND queue = ? AND priority < ?"
+                    " ORDER BY priority DESC, due_at LIMIT 1",
+                    (queue, above),
+                ).fetchone():
+                    above, due = first
+                    oldest[queue] = min(due, oldest.get(queue, due))
+        return oldest
 
     def next_due(self) -> float | None:
         """Return when the next scheduled or retrying job is due."""

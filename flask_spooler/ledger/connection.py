@@ -21,8 +21,10 @@ import apsw
 
 from ..errors import LedgerError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
+UPGRADES: Final = {1: Path(__file__).with_name("from_1.sql")}
+"""What has to go before `SCHEMA` can bring a ledger of this version to the present one."""
 COMPANIONS: Final = ("-wal", "-shm")
 """What SQLite keeps beside a file in WAL mode; without their file they belong to nothing."""
 
@@ -30,8 +32,9 @@ COMPANIONS: Final = ("-wal", "-shm")
 class Connection:
     """One ledger file as this process sees it."""
 
-    def __init__(self, path: Path, prepare: Callable[[], None]) -> None:
+    def __init__(self, path: Path, prepare: Callable[[], None], *, sync: bool) -> None:
         self.path = path
+        self._synchronous = "NORMAL" if sync else "OFF"
         self.generation = 0
         self._prepare = prepare
         self.give_up_at = 0.0
@@ -73,8 +76,10 @@ class Connection:
         connection.set_busy_handler(self._wait_for_lock)
         found = os.stat(self.path)
         self._file = (found.st_dev, found.st_ino)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         version = connection.pragma("user_version")
+        if version in UPGRADES:
+            version = self._upgrade(connection)
         if version == 0:
             # Ours are linked into place whole: an empty file, or another program's database.
             raise LedgerError(str(self.path), RuntimeError("it is no ledger"), beyond_use=True)
@@ -87,6 +92,15 @@ class Connection:
                 ),
             )
         return connection
+
+    def _upgrade(self, connection: apsw.Connection) -> int:
+        """Bring an older ledger to the present schema, whole or not at all; return its version."""
+        with self._alone(), connection:
+            version: int = connection.pragma("user_version")
+            if version in UPGRADES:  # nobody else was faster
+                connection.execute(UPGRADES[version].read_text())
+                connection.execute(SCHEMA.read_text())
+        return connection.pragma("user_version")  # type: ignore[no-any-return]
 
     def _begin(self) -> None:
         """Make an empty ledger beside the path and link it into place, unless it is there."""

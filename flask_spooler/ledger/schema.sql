@@ -1,5 +1,6 @@
--- The ledger, version 1. Each statement is idempotent: two processes may create it at once.
--- States, queues and times are explained in ledger.py; JSON is kept as it is shown.
+-- The ledger, version 2. Each statement is idempotent: an older ledger is brought here by
+-- dropping what has changed and running all of this again.
+-- States, queues and times are explained in ledger/__init__.py; JSON is kept as it is shown.
 
 CREATE TABLE IF NOT EXISTS jobs (
     seq            INTEGER PRIMARY KEY,
@@ -35,14 +36,14 @@ CREATE TABLE IF NOT EXISTS jobs (
     traceback      TEXT
 );
 
--- Who enters the window next.
-CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (priority DESC, due_at, id)
+-- Who enters the window next, in each queue. Equal ones come in the order of their commits.
+CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (queue, priority DESC, due_at)
     WHERE state = 'queued' AND window IS NULL;
 -- Whose time comes next.
 CREATE INDEX IF NOT EXISTS jobs_later ON jobs (due_at)
     WHERE state IN ('scheduled', 'retrying');
--- Who is in the window: as few rows as there are files in it.
-CREATE INDEX IF NOT EXISTS jobs_window ON jobs (window)
+-- Who is in the window, and who runs: as few entries as there are files in it.
+CREATE INDEX IF NOT EXISTS jobs_window ON jobs (state, queue, pid)
     WHERE window IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_unique ON jobs (task, unique_key)
     WHERE unique_key IS NOT NULL AND finished_at IS NULL;
@@ -50,8 +51,11 @@ CREATE INDEX IF NOT EXISTS jobs_expiring ON jobs (expires_at)
     WHERE expires_at IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (finished_at)
     WHERE finished_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, id);
+-- For lists. Running jobs are in the window, so that a start changes one index less.
+CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state) WHERE state != 'running';
+CREATE INDEX IF NOT EXISTS jobs_task ON jobs (task);
 
+-- How an attempt ended, but for the one that succeeded: that one stands in its job's row.
 CREATE TABLE IF NOT EXISTS attempts (
     job           TEXT    NOT NULL,
     number        INTEGER NOT NULL,
@@ -64,16 +68,77 @@ CREATE TABLE IF NOT EXISTS attempts (
     PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
 
+-- How many jobs there are, kept by triggers: counting a million rows takes a second, this none.
+CREATE TABLE IF NOT EXISTS tally (
+    queue  TEXT    NOT NULL,
+    task   TEXT    NOT NULL,
+    state  TEXT    NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (queue, task, state)
+) WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS tally_insert AFTER INSERT ON jobs BEGIN
+    INSERT INTO tally VALUES (new.queue, new.task, new.state, 1)
+        ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS tally_update AFTER UPDATE OF state ON jobs
+WHEN old.state != new.state BEGIN
+    UPDATE tally SET number = number - 1
+        WHERE queue = old.queue AND task = old.task AND state = old.state;
+    INSERT INTO tally VALUES (new.queue, new.task, new.state, 1)
+        ON CONFLICT DO UPDATE SET number = number + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS tally_delete AFTER DELETE ON jobs BEGIN
+    UPDATE tally SET number = number - 1
+        WHERE queue = old.queue AND task = old.task AND state = old.state;
+END;
+
+-- Attempts that ended, by minute, and by how long they waited and ran: the bounds of the classes
+-- are in endings.py. Minute 0 holds what is older than the history of minutes.
+CREATE TABLE IF NOT EXISTS endings (
+    minute  INTEGER NOT NULL,
+    queue   TEXT    NOT NULL,
+    task    TEXT    NOT NULL,
+    outcome TEXT    NOT NULL,
+    waited  INTEGER NOT NULL,
+    ran     INTEGER NOT NULL,
+    number  INTEGER NOT NULL,
+    wait_seconds REAL NOT NULL,
+    run_seconds  REAL NOT NULL,
+    longest_run  REAL NOT NULL,
+    PRIMARY KEY (minute, queue, task, outcome, waited, ran)
+) WITHOUT ROWID;
+
+-- What a job has printed and logged, in parts of the order in which they came.
+CREATE TABLE IF NOT EXISTS logs (
+    job  TEXT    NOT NULL,
+    part INTEGER NOT NULL,
+    text TEXT    NOT NULL,
+    PRIMARY KEY (job, part)
+) WITHOUT ROWID;
+
+-- Who did what to which job or queue.
+CREATE TABLE IF NOT EXISTS deeds (
+    seq    INTEGER PRIMARY KEY,
+    at     REAL NOT NULL,
+    who    TEXT NOT NULL,
+    deed   TEXT NOT NULL,
+    target TEXT NOT NULL,
+    detail TEXT
+);
+CREATE INDEX IF NOT EXISTS deeds_target ON deeds (target);
+
 CREATE TABLE IF NOT EXISTS queues (
     name   TEXT    PRIMARY KEY,
     paused INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
--- The boots of the servers on this spool; a drain belongs to one of them.
+-- The boots of the servers on this spool, and the size of their pools; a drain belongs to one.
 CREATE TABLE IF NOT EXISTS servers (
     boot           TEXT PRIMARY KEY,
     since          REAL NOT NULL,
-    draining_until REAL NOT NULL DEFAULT 0
+    draining_until REAL NOT NULL DEFAULT 0,
+    pool           INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

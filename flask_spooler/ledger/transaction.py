@@ -7,13 +7,16 @@ only by `revive`. Nothing here begins, commits or waits; `Ledger.transaction` do
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import apsw
 
 from .._uwsgi import Process
-from ..job import DEAD, FINAL, RUNNING, Job, is_id
+from ..endings import class_of
+from ..job import DEAD, FINAL, QUEUED, RUNNING, SUCCEEDED, Job, is_id
+from ..queues import Waiting
 from ..record import Change, ErrorInfo, Progress, Row
 
 LONGEST_SHOWN: Final = 65_536
@@ -23,16 +26,21 @@ ROW: Final = ", ".join(Row.__struct_fields__)
 
 
 class Seen(NamedTuple):
-    """The window and those around it at one moment."""
+    """The window at one moment."""
 
     ready: int
-    """Jobs in the window that wait for a spooler."""
-    waiting: bool
-    """Whether a due job waits outside and may enter."""
-    held: bool
-    """Whether nothing may enter."""
-    busy: frozenset[int]
+    """Jobs that wait for a spooler."""
+    busy: set[int]
     """Processes that run a job."""
+    inside: Counter[str]
+    """Jobs of each queue, running ones included."""
+
+
+class Held(NamedTuple):
+    """What is not to be started."""
+
+    draining: bool
+    paused: frozenset[str]
 
 
 class Transaction:
@@ -40,7 +48,7 @@ class Transaction:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
-        self._run = connection.execute
+        self._run: Callable[..., Any] = connection.execute
         self._undo: list[tuple[str, Callable[[], object]]] = []
 
     def on_rollback(self, job_id: str, undo: Callable[[], object]) -> None:
@@ -147,6 +155,28 @@ class Transaction:
         assert row is not None, job_id
         return row
 
+    def start_fresh(
+        self, job_id: str, window: str, due: float, now: float, process: Process, boot: str
+    ) -> Row | None:
+        """Start a job against which nothing speaks, with one statement; None where something may.
+
+        The common case of what `admit` decides: queued and due by row and file (`due`), nothing
+        ever went wrong with it, nobody wants it cancelled, its queue is not paused and its boot
+        does not drain.
+        """
+        started = self._run(
+            "UPDATE jobs SET state = 'running', window = ?, attempt = attempt + 1,"
+            " charged = charged + 1, started_at = ?, pid = ?, pid_started = ?, boot = ?,"
+            " progress_done = NULL, progress_total = NULL, progress_note = NULL"
+            " WHERE id = ? AND state = 'queued' AND max(due_at, ?) <= ? AND NOT cancel_asked"
+            " AND crashes + interruptions = 0 AND (expires_at IS NULL OR expires_at > ?)"
+            " AND NOT EXISTS (SELECT 1 FROM queues WHERE name = jobs.queue AND paused)"
+            " AND NOT EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)"
+            f" RETURNING {ROW}",
+            (window, now, process.pid, process.started, boot, job_id, due, now, now, boot, now),
+        ).fetchall()
+        return Row(*started[0]) if started else None
+
     def start(self, job_id: str, window: str, now: float, process: Process, boot: str) -> Row:
         """Count the next attempt and write down who runs it; before the run, always."""
         started = self._run(
@@ -158,49 +188,64 @@ class Transaction:
         )
         return Row(*started.get)
 
-    def settle(self, job_id: str, attempt: int, change: Change) -> bool:
-        """Write how an attempt ended and what the job is now; False when that was done before."""
-        error = change.error
-        final = change.state in FINAL
-        charge = 0 if change.charged else -1
+    def settle(self, row: Row, change: Change) -> bool:
+        """Write how the attempt in `row` ended and what the job is now.
+
+        False where that cannot be: it was done before, the row is gone, or the job would run
+        again though a person has asked for its end.
+        """
         if change.progress is not None:
-            self.progress(job_id, change.progress)
-        settled = self._run(
+            self.progress(row.id, change.progress)
+        self._run(
             "UPDATE jobs SET state = ?, due_at = ?, window = NULL, result = ?, error_type = ?,"
             " error_message = ?, traceback = ?, charged = charged + ?, crashes = ?,"
             " interruptions = ?, finished_at = ?, cancel_asked = 0, pid = NULL"
-            " WHERE id = ? AND state = 'running' AND attempt = ? RETURNING started_at",
+            " WHERE id = ? AND state = 'running' AND attempt = ?"
+            " AND NOT (cancel_asked AND ? = 'retrying')",
             (
                 change.state,
                 change.due_at,
                 change.result,
-                error.type if error else None,
-                error.message if error else None,
-                error.traceback if error else None,
-                charge,
+                *_columns(change.error),
+                0 if change.charged else -1,
                 change.crashes,
                 change.interruptions,
-                change.ended_at if final else None,
-                job_id,
-                attempt,
-            ),
-        ).fetchone()
-        if settled is None:
-            return False
-        self._run(
-            "INSERT OR IGNORE INTO attempts VALUES (?,?,?,?,?,?,?,?)",
-            (
-                job_id,
-                attempt,
-                change.outcome,
-                settled[0],
-                change.ended_at,
-                error.type if error else None,
-                error.message if error else None,
-                error.traceback if error else None,
+                change.ended_at if change.state in FINAL else None,
+                row.id,
+                row.attempt,
+                change.state,
             ),
         )
+        if not self._connection.changes():
+            return False
+        started = row.started_at or change.ended_at
+        if change.state != SUCCEEDED:
+            self._run(
+                "INSERT OR IGNORE INTO attempts VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    row.id,
+                    row.attempt,
+                    change.outcome,
+                    started,
+                    change.ended_at,
+                    *_columns(change.error),
+                ),
+            )
+        self._count(
+            row, change, max(0.0, started - row.due_at), max(0.0, change.ended_at - started)
+        )
         return True
+
+    def _count(self, row: Row, change: Change, waited: float, ran: float) -> None:
+        minute = int(change.ended_at // 60)
+        classes = (class_of(waited), class_of(ran))
+        self._run(
+            "INSERT INTO endings VALUES (?,?,?,?,?,?,1,?,?,?) ON CONFLICT DO UPDATE SET"
+            " number = number + 1, wait_seconds = wait_seconds + excluded.wait_seconds,"
+            " run_seconds = run_seconds + excluded.run_seconds,"
+            " longest_run = max(longest_run, excluded.longest_run)",
+            (minute, row.queue, row.task, change.outcome, *classes, waited, ran, ran),
+        )
 
     def close(self, job_id: str, state: str, now: float, why: ErrorInfo | None) -> bool:
         """Make a job that is not running final; False when it runs or is final already."""
@@ -240,6 +285,7 @@ class Transaction:
     def delete(self, job_id: str) -> None:
         """Delete everything known of a job."""
         self._run("DELETE FROM attempts WHERE job = ?", (job_id,))
+        self._run("DELETE FROM logs WHERE job = ?", (job_id,))
         self._run("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def put_off(self, job_id: str, due: float, now: float, why: ErrorInfo | None) -> None:
@@ -273,38 +319,55 @@ class Transaction:
         )
         return self._run("SELECT changes()").get  # type: ignore[no-any-return]
 
-    def ready(self) -> int:
-        """Return how many jobs stand in the window and wait for a spooler."""
-        found = self._run("SELECT count(*) FROM jobs WHERE window IS NOT NULL AND state = 'queued'")
-        return found.get  # type: ignore[no-any-return]
+    def seen(self) -> Seen:
+        """Return who is in the window."""
+        ready, busy, inside = 0, set(), Counter[str]()
+        for state, queue, pid in self._run(
+            "SELECT state, queue, pid FROM jobs INDEXED BY jobs_window WHERE window IS NOT NULL"
+        ).fetchall():
+            inside[queue] += 1
+            if state == QUEUED:
+                ready += 1
+            else:
+                busy.add(pid)
+        return Seen(ready, busy, inside)
 
-    def look_around(self, queue: str | None, boot: str, now: float) -> Seen:
-        """Return, with one query, what decides whether a job enters the window and who is woken.
-
-        `held` is whether this boot drains or, where one is named, the queue is paused.
-        """
-        ready, waiting, held, busy = self._run(
-            "SELECT (SELECT count(*) FROM jobs WHERE window IS NOT NULL AND state = 'queued'),"
-            " EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND window IS NULL"
-            "  AND queue NOT IN (SELECT name FROM queues WHERE paused)),"
-            " EXISTS (SELECT 1 FROM queues WHERE name = ? AND paused)"
-            "  OR EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?),"
-            " (SELECT group_concat(pid) FROM jobs WHERE window IS NOT NULL AND state = 'running')",
-            (queue, boot, now),
-        ).get
-        pids = frozenset(map(int, busy.split(","))) if busy else frozenset()
-        return Seen(ready, bool(waiting), bool(held), pids)
-
-    def next_jobs(self, limit: int) -> list[str]:
-        """Return who enters the window next: highest priority first, then the oldest due."""
-        if limit <= 0:
-            return []
+    def held(self, boot: str, now: float) -> Held:
+        """Return what may not start."""
         found = self._run(
-            "SELECT id FROM jobs WHERE state = 'queued' AND window IS NULL AND queue NOT IN"
-            " (SELECT name FROM queues WHERE paused) ORDER BY priority DESC, due_at, id LIMIT ?",
-            (limit,),
+            "SELECT name FROM queues WHERE paused UNION ALL"
+            " SELECT NULL FROM servers WHERE boot = ? AND draining_until > ?",
+            (boot, now),
+        ).fetchall()
+        names = [name for (name,) in found]
+        return Held(draining=None in names, paused=frozenset(names) - {None})
+
+    def waiting_queues(self) -> list[str]:
+        """Return the queues with jobs that wait outside the window."""
+        return waiting_queues(self._run)
+
+    def heads(self, queue: str, limit: int) -> list[Waiting]:
+        """Return who of one queue comes next: highest priority first, then the oldest due."""
+        found = self._run(
+            "SELECT -priority, due_at, seq, id FROM jobs INDEXED BY jobs_ready"
+            " WHERE state = 'queued' AND window IS NULL AND queue = ?"
+            " ORDER BY priority DESC, due_at, seq LIMIT ?",
+            (queue, limit),
         )
-        return [job_id for (job_id,) in found]
+        return [Waiting(*row) for row in found]
+
+    def anyone_waits(self) -> bool:
+        """Tell whether a due job is outside the window."""
+        return bool(
+            self._run(
+                "SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready"
+                " WHERE state = 'queued' AND window IS NULL)"
+            ).get
+        )
+
+    def pool(self) -> int:
+        """Return how many spoolers the servers on this spool have, as far as they said."""
+        return self._run("SELECT total(pool) FROM servers").get  # type: ignore[no-any-return]
 
     def is_first_due(self, due: float) -> bool:
         """Tell whether no scheduled job is due before `due`."""
@@ -323,9 +386,13 @@ class Transaction:
             (boot, until, until),
         )
 
-    def register(self, boot: str, now: float) -> None:
-        """Note that a server serves this spool."""
-        self._run("INSERT OR IGNORE INTO servers (boot, since) VALUES (?, ?)", (boot, now))
+    def register(self, boot: str, now: float, pool: int) -> None:
+        """Note that a server serves this spool with that many spoolers."""
+        self._run(
+            "INSERT INTO servers (boot, since, pool) VALUES (?, ?, ?)"
+            " ON CONFLICT (boot) DO UPDATE SET pool = excluded.pool",
+            (boot, now, pool),
+        )
 
     def unregister(self, boot: str) -> None:
         """Forget a server that is gone."""
@@ -351,3 +418,24 @@ class Transaction:
             (queue, boot, now),
         )
         return bool(found.get)
+
+
+def waiting_queues(run: Callable[..., Any]) -> list[str]:
+    """Return the queues with jobs that wait outside the window; `run` executes a statement.
+
+    One look-up in the index for each of them, however many jobs they have.
+    """
+    found = run(
+        "WITH RECURSIVE next(name) AS ("
+        " SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'"
+        "  AND window IS NULL ORDER BY queue LIMIT 1)"
+        " UNION ALL SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE"
+        "  state = 'queued' AND window IS NULL AND queue > name ORDER BY queue LIMIT 1)"
+        "  FROM next WHERE name IS NOT NULL)"
+        " SELECT name FROM next WHERE name IS NOT NULL"
+    )
+    return [name for (name,) in found]
+
+
+def _columns(error: ErrorInfo | None) -> tuple[str | None, str | None, str | None]:
+    return (error.type, error.message, error.traceback) if error else (None, None, None)

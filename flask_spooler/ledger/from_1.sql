@@ -1,0 +1,14 @@
+-- From version 1 to 2; schema.sql does the rest.
+DROP INDEX IF EXISTS jobs_ready;
+DROP INDEX IF EXISTS jobs_window;
+DROP INDEX IF EXISTS jobs_state;
+DELETE FROM attempts WHERE outcome = 'succeeded';
+ALTER TABLE servers ADD COLUMN pool INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tally (
+    queue  TEXT    NOT NULL,
+    task   TEXT    NOT NULL,
+    state  TEXT    NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (queue, task, state)
+) WITHOUT ROWID;
+INSERT INTO tally SELECT queue, task, state, count(*) FROM jobs GROUP BY queue, task, state;

@@ -1,0 +1,124 @@
+"""The window: which jobs uWSGI sees, and whom to wake for them.
+
+Owns who enters the directory that uWSGI scans, and when. uWSGI looks at every file in it at every
+scan, and works one listing off before it makes the next: so there are only ever a few files, and
+we choose them. Everything here happens under the ledger's write lock.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final, NamedTuple
+
+from . import _uwsgi
+from .job import DEAD, Job
+from .ledger import Seen, Transaction
+from .queues import Queues
+from .record import ErrorInfo
+from .spool import DONE, WRITING, Spool
+
+PER_SPOOLER: Final = 2
+"""Ready files in the window for each spooler: one to start when a job ends, one to spare."""
+
+LOST: Final = ErrorInfo(
+    "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
+)
+
+
+class Promoted(NamedTuple):
+    """The window after it was filled."""
+
+    ready: int
+    """Jobs that wait for a spooler now."""
+    sleepers: list[int]
+    """Idle spoolers to wake for them."""
+
+
+class Window:
+    """The window of one spool."""
+
+    def __init__(self, spool: Spool, queues: Queues) -> None:
+        self._spool = spool
+        self._queues = queues
+
+    @property
+    def size(self) -> int:
+        """How many ready files may stand in the window; 0 outside a server with spoolers."""
+        return PER_SPOOLER * len(_uwsgi.spooler_pids())
+
+    def fill(self, rows: Transaction) -> Promoted:
+        """Fill a window that is at most half full with whoever comes next.
+
+        Half full, so that several jobs enter at once and most finishes need no more than a look.
+        Rename, then row: a crash in between leaves a row that says waiting while its file is in
+        the window, which `start` accepts.
+        """
+        seen = rows.seen()
+        ready = seen.ready
+        for job_id in self._next_jobs(rows, seen):
+            window = self._enter_window(job_id)
+            if window is not None:
+                rows.enter_window(job_id, window)
+                ready += 1
+            elif self._spool.has(WRITING, job_id):
+                rows.delete(job_id)  # refused; the process that took it back was killed at it
+            elif not self._spool.has(DONE, job_id):
+                rows.close(job_id, DEAD, time.time(), LOST)
+        return Promoted(ready, _idle(seen)[:ready] if ready > seen.ready else [])
+
+    def _next_jobs(self, rows: Transaction, seen: Seen) -> list[str]:
+        """Return who enters the window now, in order."""
+        size = self.size
+        if not size or seen.ready > size // 2:
+            return []
+        waiting = rows.waiting_queues()
+        if not waiting:
+            return []
+        held = rows.held(str(_uwsgi.boot()), time.time())
+        if held.draining:
+            return []
+        heads = {}
+        for queue in waiting:
+            room = self._queues.room(queue, seen.inside, size - seen.ready)
+            if room and queue not in held.paused:
+                heads[queue] = rows.heads(queue, room)
+        return [job.id for job in self._queues.choose(heads, size - seen.ready)] if heads else []
+
+    def _enter_window(self, job_id: str) -> str | None:
+        window = self._spool.window_name(job_id)
+        # Twice: the holder of its lock may move it from where we have not looked yet to where we
+        # have, once.
+        for _ in range(2):
+            if self._spool.promote(job_id, window):
+                return window
+            # Revived by a person: the row was first, and its file may still lie in dead/.
+            if self._spool.exhume(job_id) and self._spool.promote(job_id, window):
+                return window
+            # A promoter before us renamed it and died before its commit.
+            for file in self._spool.window():
+                if file.job_id == job_id:
+                    return file.name
+        return None
+
+    def sleepers(self, rows: Transaction, unknown: int = 0) -> list[int]:
+        """Return as many idle spoolers as there are ready files, no more.
+
+        `unknown` files are ready as well, though no row speaks of them yet.
+        """
+        seen = rows.seen()
+        return _idle(seen)[: seen.ready + unknown]
+
+    def way_in(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
+        """Return a name in the window, and whom to wake, if a new job passes nobody who waits."""
+        seen = rows.seen()
+        full = seen.ready >= self.size or not self._queues.room(job.queue, seen.inside, 1)
+        if full or rows.anyone_waits():
+            return None, []
+        held = rows.held(str(_uwsgi.boot()), time.time())
+        if held.draining or job.queue in held.paused:
+            return None, []
+        return self._spool.window_name(job.id), _idle(seen)[: seen.ready + 1]
+
+
+def _idle(seen: Seen) -> list[int]:
+    return [pid for pid in _uwsgi.spooler_pids() if pid not in seen.busy]
