@@ -110,7 +110,7 @@ def wake(pids: list[int]) -> None:
             os.kill(pid, signal.SIGUSR1)
 
 
-ABORT: Final = signal.SIGUSR2
+ABORT: Final = int(signal.SIGUSR2)
 """Tells a spooler to look whether the job it runs was cancelled."""
 
 

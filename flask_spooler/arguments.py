@@ -37,6 +37,8 @@ class Arguments:
         self._function = function
         self._signature = inspect.signature(function)
         self._parameters = dict(self._signature.parameters)
+        self._fitting: set[tuple[str, ...]] = set()
+        """Sets of names that fit the signature, so that each is tried once."""
 
     def freeze(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return the call's arguments as one JSON object by parameter name.
@@ -59,7 +61,8 @@ class Arguments:
         """
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        for name, raw in _OBJECT.decode(frozen).items():
+        values = _OBJECT.decode(frozen)
+        for name, raw in values.items():
             kind = self._parameters[name].kind if name in self._parameters else None
             value = self._thawed(name, raw)
             if kind is _VARIABLE:
@@ -68,11 +71,17 @@ class Arguments:
                 args.append(value)
             else:
                 kwargs[name] = value
+        names = tuple(values)
+        if names not in self._fitting:
+            self._check_fit(args, kwargs)
+            self._fitting.add(names)
+        return tuple(args), kwargs
+
+    def _check_fit(self, args: list[Any], kwargs: dict[str, Any]) -> None:
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentError(self._task, f"the job's arguments no longer fit: {error}") from None
-        return tuple(args), kwargs
 
     def from_text(self, name: str, text: str) -> Any:
         """Return what `text` means as the argument `name`: JSON where that fits, else a string."""

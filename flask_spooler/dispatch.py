@@ -104,7 +104,7 @@ def dispatch(packet: _uwsgi.Packet) -> int:
 
 
 def _desk_of(window: str) -> Desk:
-    for desk in desks:
+    for desk in desks[1:]:
         if desk.worker.engine.spool.in_window(window):
             return desk
     return desks[0]

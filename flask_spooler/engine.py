@@ -20,7 +20,7 @@ from .job import QUEUED, SCHEDULED, Job, encode_packet
 from .ledger import Ledger, Transaction
 from .queues import Queues
 from .spool import Spool
-from .window import PER_SPOOLER, Window
+from .window import Window
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,15 @@ class SpoolEngine:
         """Tell whether somebody waits whom only the housekeeper can see in time.
 
         That is a job whose time comes before all others'; and, from a process outside the
-        server, a due one for which the window has room. A full window is refilled by the
-        spoolers.
+        server, a due one for which a spooler is idle. One that is busy takes it by itself.
         """
         first = min(waiting, key=lambda job: job.due_at)
         if first.is_scheduled:
             return rows.is_first_due(first.due_at)
-        return not self.window.size and rows.seen().ready < PER_SPOOLER * (rows.pool() or 1)
+        if self.window.size:
+            return False
+        seen, pool = rows.seen(), rows.pool()
+        return not pool or len(seen.busy) + seen.ready < pool
 
     def _sync(self, jobs: list[Job], places: dict[str, Place]) -> None:
         published = [places[job.id] for job in jobs if places[job.id].published]

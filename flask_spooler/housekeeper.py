@@ -29,7 +29,7 @@ from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
 from .signals import announce, housekeeping_done, spool_trouble
-from .spool import DEAD, DONE, OUTCOME, WAITING, WRITING, private
+from .spool import DEAD, DONE, OUTCOME, TAKEN, WAITING, WRITING, private
 
 TICK: Final = 1.0
 """Seconds between two looks at the window; also how long a lost wake-up can last."""
@@ -116,6 +116,7 @@ class Housekeeper:
             tick = now - self._tick_at >= TICK or now < self._tick_at
             if tick:
                 self._tick_at = now
+                self._look_at_taken(now)
                 self._look_at_window(now)
                 self._record_done(now)
                 more = upkeep.expire(self.engine, now, STEP) == STEP or more
@@ -153,6 +154,14 @@ class Housekeeper:
         _uwsgi.wake(sleepers)
         return ripened == RIPEN_AT_ONCE
 
+    def _look_at_taken(self, now: float) -> None:
+        """Bring back what spoolers had taken that are gone."""
+        for job_id in list(self._spool.names(TAKEN)):
+            if upkeep.look_at_taken(self.engine, job_id, now):
+                with self._ledger.transaction() as rows:
+                    sleepers = self.engine.window.sleepers(rows, unknown=1)
+                _uwsgi.wake(sleepers)
+
     def _look_at_window(self, now: float) -> None:
         """Compare one listing of the window with the rows that speak of it."""
         rows = self._ledger.in_window()
@@ -165,6 +174,8 @@ class Housekeeper:
                 writer.enter_window(file.job_id, file.name)
         seen = {file.job_id for file in files}
         for row in rows.values():
+            if row.state == RUNNING and _uwsgi.is_alive(row.process):
+                continue
             if row.id not in seen and now - max(row.due_at, row.started_at or 0) > TRUST:
                 upkeep.find_again(self.engine, row.id)
         for row in rows.values():

@@ -31,7 +31,7 @@ from typing import Final, NoReturn
 from . import _uwsgi, operations
 from .engine import SpoolEngine
 from .errors import LedgerError
-from .interrupts import deliver
+from .interrupts import deliver, set_handler
 from .tidy import Baseline
 
 PR_SET_PDEATHSIG: Final = 1
@@ -45,7 +45,8 @@ MULE_NEEDS: Final = 1.0
 LAST_WORDS: Final = 0.1
 """Seconds that uWSGI gets for unlinking a file before a process ends that was told to."""
 
-ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+ENDING: Final = (int(signal.SIGTERM), int(signal.SIGINT))
+RELOAD: Final = int(signal.SIGHUP)
 
 
 class SpoolerProcess:
@@ -53,11 +54,13 @@ class SpoolerProcess:
 
     def __init__(self, directory: str) -> None:
         self.told_to_end = False
+        self.abort_noted = False
         self.spoiled = False
-        for number in (signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
+        for ignored in (signal.SIGHUP, signal.SIGALRM, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)
         for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
+        self._listening: dict[int, Callable[[int, FrameType | None], None]] = {}
         self._baseline = Baseline(directory)
         _end_with_parent()
 
@@ -78,14 +81,18 @@ class SpoolerProcess:
             self.told_to_end = True
             deliver(on_reload)
 
-        for number in ENDING:
-            signal.signal(number, end)
-        signal.signal(signal.SIGHUP, reload)
+        def note_abort(signum: int, frame: FrameType | None) -> None:
+            self.abort_noted = True
+
+        self.abort_noted = False
+        self._listening = {RELOAD: reload, _uwsgi.ABORT: note_abort, **dict.fromkeys(ENDING, end)}
+        for number, handler in self._listening.items():
+            set_handler(number, handler)
         self._baseline.enter()
         try:
             yield
         finally:
-            self._baseline.restore()
+            self._baseline.restore_handlers({})
             if self.told_to_end:
                 # uWSGI still has to unlink the file; if it then hands over no other one, nobody
                 # would ask whether this process was told to end.
@@ -95,7 +102,13 @@ class SpoolerProcess:
     def tidy(self) -> None:
         """Put back what the task has left changed, and see whether the process is still sound."""
         self.spoiled = self._baseline.is_spoiled()
-        self._baseline.restore(handlers=False)
+        self._baseline.restore()
+        self._baseline.restore_handlers(self._listening)
+
+    def take_abort_note(self) -> bool:
+        """Tell whether somebody asked for a look at the job in hand before `perform` listened."""
+        noted, self.abort_noted = self.abort_noted, False
+        return noted
 
     def end(self) -> NoReturn:
         """End this process without a word; the master starts a fresh one."""
@@ -116,6 +129,10 @@ class OtherProcess(SpoolerProcess):
 
     def tidy(self) -> None:
         """Leave the process as it is."""
+
+    def take_abort_note(self) -> bool:
+        """Let each job look: nobody listens here between two of them."""
+        return True
 
 
 _process: SpoolerProcess = OtherProcess()

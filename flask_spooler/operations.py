@@ -13,7 +13,7 @@ from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import JobNotFound, JobStateError
 from .job import CANCELLED, FINAL, REVIVABLE, RUNNING
-from .spool import DEAD, WAITING
+from .spool import DEAD, TAKEN, WAITING
 
 
 def cancel(engine: SpoolEngine, job_id: str) -> str:
@@ -89,7 +89,7 @@ def _forget(engine: SpoolEngine, job_ids: list[str]) -> list[str]:
             row = rows.row(job_id)
             if row is None or row.state not in FINAL or job_id in in_window:
                 continue
-            for place in (WAITING, DEAD):
+            for place in (WAITING, DEAD, TAKEN):
                 engine.spool.remove(place, job_id)
             rows.delete(job_id)
             forgotten.append(job_id)

@@ -25,8 +25,9 @@ from . import _uwsgi
 from ._uwsgi import ABORT
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge
-from .interrupts import deliver, forget
+from .interrupts import deliver, forget, set_handler
 from .job import Job
+from .lifecycle import this_process
 from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
 from .record import ErrorInfo, Row
 from .retry import SPOOL_OK, SPOOL_RETRY, Discard, Retry
@@ -34,6 +35,8 @@ from .task import Task
 
 LONGEST_TRACEBACK: Final = 65_536
 LONGEST_MESSAGE: Final = 4_096
+
+ALARM: Final = int(signal.SIGALRM)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Attempt:
     task: Task[..., Any]
     row: Row
     window: str
+    lock: int | None = None
+    """The descriptor that holds a taken file; uWSGI holds those in the window."""
 
     @property
     def number(self) -> int:
@@ -60,7 +65,7 @@ def perform(
     """Run the task of this attempt in an app context and return how it ended.
 
     Never raises, whatever the task does short of ending its process. `is_cancelled` is asked
-    when the abort signal comes: the signal itself only means *look*.
+    when the abort signal comes, or had come before: the signal itself only means *look*.
     """
     try:
         with running(current), _limits(attempt.job, is_cancelled):
@@ -149,16 +154,17 @@ def _limits(job: Job, is_cancelled: Callable[[], bool]) -> Iterator[None]:
         if active and is_cancelled():
             raise JobCancelled
 
-    abort_before = signal.signal(ABORT, on_abort)
-    alarm_before = signal.signal(signal.SIGALRM, on_alarm)
+    abort_before = set_handler(ABORT, on_abort)
+    alarm_before = set_handler(ALARM, on_alarm)
     try:
         try:
             if job.hard_timeout:
                 _uwsgi.harakiri(math.ceil(job.hard_timeout))
             if job.timeout:
                 signal.setitimer(signal.ITIMER_REAL, job.timeout)
-            # A cancel that came between the start commit and this line signalled nobody.
-            look()
+            # A cancel that came between the start commit and the handlers above.
+            if this_process().take_abort_note():
+                look()
             yield
         finally:
             active = False
@@ -167,11 +173,11 @@ def _limits(job: Job, is_cancelled: Callable[[], bool]) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if job.hard_timeout:
             _uwsgi.harakiri(0)
-        _restore(signal.SIGALRM, alarm_before)
+        _restore(ALARM, alarm_before)
         _restore(ABORT, abort_before)
         forget()
 
 
-def _restore(number: signal.Signals, before: Any) -> None:
+def _restore(number: int, before: Any) -> None:
     # None stands for a handler that C code has set: uWSGI ignores both of these in spoolers.
-    signal.signal(number, signal.SIG_IGN if before is None else before)
+    set_handler(number, signal.SIG_IGN if before is None else before)

@@ -35,6 +35,7 @@ class Waiting(NamedTuple):
     due_at: float
     seq: int
     id: str
+    task: str
 
 
 @dataclass(frozen=True)

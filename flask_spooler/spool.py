@@ -8,6 +8,7 @@ place              what lies there
 =================  ========================================================================
 ``.``, the window  what uWSGI scans: a few ready files, and those that run
 ``waiting/``       due but beyond the window, scheduled, retrying, paused
+``taken/``         taken by a spooler that had just finished another job; locked, it runs
 ``tmp/``           being written, not yet a job
 ``dead/``          dead, cancelled and expired jobs, kept whole for a person's retry
 ``done/``          finished, its final row could not be written yet; never run again
@@ -18,10 +19,11 @@ place              what lies there
 ``housekeeper``    the lock file of the one housekeeper
 =================  ========================================================================
 
-Invariant: only the process that holds its lock moves or unlinks a file in the window, because
-uWSGI can keep the lock of a file that was moved under its hands for ever. A file in the window
-is never opened here at all: closing any descriptor of it would drop the lock of a process that
-runs it. `FileNotFoundError` on a move means that somebody was faster; any other `OSError` is real.
+Invariant: only the process that holds its lock moves or unlinks a file in the window or in
+``taken/``, because uWSGI can keep the lock of a file that was moved under its hands for ever. A
+file in the window is never opened here at all: closing any descriptor of it would drop the lock
+of a process that runs it. `FileNotFoundError` on a move means that somebody was faster; any other
+`OSError` is real.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import functools
 import math
 import os
@@ -45,11 +48,12 @@ from .failpoints import reach
 from .job import is_id
 
 WAITING: Final = "waiting"
+TAKEN: Final = "taken"
 WRITING: Final = "tmp"
 DEAD: Final = "dead"
 DONE: Final = "done"
 CORRUPT: Final = "corrupt"
-PLACES: Final = (WAITING, WRITING, DEAD, DONE, CORRUPT)
+PLACES: Final = (WAITING, TAKEN, WRITING, DEAD, DONE, CORRUPT)
 
 OUTCOME: Final = ".outcome"
 PREFIX: Final = "uwsgi_spoolfile_on_"
@@ -222,10 +226,63 @@ class Spool:
         A crash after it leaves a row that says waiting while the file is in the window, which
         `start` accepts.
         """
-        path = self._at(WAITING, job_id)
-        self._make_ready(path)
         reach("promote.rename")
-        return self._move(path, self._window(window_name))
+        return self._move(self._at(WAITING, job_id), self._window(window_name))
+
+    def take(self, job_id: str) -> str | None:
+        """Rename from ``waiting/`` to ``taken/`` and return its new name, None when it is gone.
+
+        A crash between this and the commit of the row leaves a file whose row says that it
+        waits: `give_back` puts it right when its turn comes.
+        """
+        name = f"{TAKEN}/{job_id}"
+        reach("take.rename")
+        return name if self._move(self._at(WAITING, job_id), self._window(name)) else None
+
+    def read_taken(self, name: str) -> tuple[bytes, int]:
+        """Return a taken file's content, and a descriptor that holds its lock until it is closed.
+
+        The lock says to everybody else that the job runs, should the ledger be lost meanwhile.
+        """
+        reach("taken.open")
+        descriptor = os.open(self._window(name), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            data = b""
+            while part := os.read(descriptor, 1 << 20):
+                data += part
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return data, descriptor
+
+    def is_locked(self, job_id: str) -> bool:
+        """Tell whether a living process holds a taken file; never for one of our own."""
+        try:
+            descriptor = os.open(self._at(TAKEN, job_id), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def untake(self, job_id: str) -> bool:
+        """Rename from ``taken/`` back to ``waiting/``; write lock only."""
+        reach("untake.rename")
+        return self._move(self._at(TAKEN, job_id), self._at(WAITING, job_id))
+
+    def give_back(self, job_id: str, window_name: str) -> bool:
+        """Rename from ``taken/`` into the window, where uWSGI finds it; write lock only.
+
+        For a file whose taker is gone: the row says so, and names it before `start` asks how
+        its attempt ended.
+        """
+        reach("give_back.rename")
+        return self._move(self._at(TAKEN, job_id), self._window(window_name))
 
     def demote(self, window_name: str, job_id: str, due: float) -> bool:
         """Rename from the window to ``waiting/``, to be started at `due`; lock holder only.
@@ -249,9 +306,18 @@ class Spool:
         return self._move(self._at(WAITING, job_id), self._at(DEAD, job_id))
 
     def exhume(self, job_id: str) -> bool:
-        """Rename from ``dead/`` to ``waiting/``, after the row says queued again."""
+        """Rename from ``dead/`` to ``waiting/``, after the row says queued again.
+
+        It may still bear the time it once waited for, and uWSGI would go on waiting; a crash
+        after that has changed leaves it among the dead, where it does not matter.
+        """
+        self._make_ready(self._at(DEAD, job_id))
         reach("exhume.rename")
         return self._move(self._at(DEAD, job_id), self._at(WAITING, job_id))
+
+    def make_ready(self, job_id: str) -> None:
+        """Let a file in ``waiting/`` start at once whose row says so, whatever its own time is."""
+        self._make_ready(self._at(WAITING, job_id))
 
     def finish(self, window_name: str) -> None:
         """Unlink the file of a finished job that came back; lock holder only.
@@ -265,6 +331,11 @@ class Spool:
         """Return the id in the name of a file of ours in the window, None for any other name."""
         match = _OURS.fullmatch(window_name)
         return match[2] if match else None
+
+    @staticmethod
+    def is_taken(name: str) -> bool:
+        """Tell whether this is the name of a taken file, and not of one in the window."""
+        return name.startswith(f"{TAKEN}/")
 
     def set_done(self, window_name: str, job_id: str, outcome: bytes | None) -> bool:
         """Rename from the window to ``done/``, its outcome beside it; lock holder only.
@@ -307,7 +378,7 @@ class Spool:
         uWSGI also looks into directories whose name is a number: `directory` is the one that it
         stands in now. Returns None when the file is not there.
         """
-        kept = f"{time.time_ns():019d}_{window_name}"[:250]
+        kept = f"{time.time_ns():019d}_{window_name.replace('/', '_')}"[:250]
         reach("quarantine.rename")
         source = self._window(window_name) if directory is None else f"{directory}/{window_name}"
         return kept if self._move(source, self.root / CORRUPT / kept) else None
@@ -368,9 +439,10 @@ class Spool:
         self._forget(self.root / WRITING / name)
 
     def age(self, place: str, name: str, now: float) -> float:
-        """Return how long ago a file was changed; infinity when it is gone."""
+        """Return how long ago a file was changed or moved; infinity when it is gone."""
         try:
-            return now - (self.root / place / name).stat().st_mtime
+            found = (self.root / place / name).stat()
+            return now - (found.st_ctime if place == TAKEN else found.st_mtime)
         except FileNotFoundError:
             return float("inf")
 
@@ -386,12 +458,14 @@ class Spool:
         return f"{self._root}/{place}/{job_id}"
 
     def _window(self, window_name: str) -> str:
-        if "/" in window_name or window_name in ("", ".", ".."):
+        place, slash, job_id = window_name.partition("/")
+        if slash and place == TAKEN:
+            return self._at(TAKEN, job_id)
+        if slash or window_name in ("", ".", ".."):
             raise FileNotFoundError(errno.ENOENT, "not a name in the window", window_name[:60])
         return f"{self._root}/{window_name}"
 
     def _make_ready(self, path: str) -> None:
-        # A revived file still bears the time it once waited for: uWSGI would go on waiting.
         now = time.time()
         try:
             if os.stat(path).st_mtime > now:

@@ -13,19 +13,32 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
-WATCHED: Final = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGPIPE,
-    signal.SIGCHLD,
+from .interrupts import get_handler, set_handler
+
+WATCHED: Final = tuple(
+    map(
+        int,
+        (
+            signal.SIGHUP,
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+            signal.SIGALRM,
+            signal.SIGPIPE,
+            signal.SIGCHLD,
+        ),
+    )
 )
 """Signals by which uWSGI and this library talk to a spooler, and those that tasks like to set."""
+
+OURS: Final = frozenset(
+    map(int, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGALRM))
+)
+"""Those whose handlers between jobs this library has set itself, so that Python knows them."""
 
 SIGACTION_BYTES: Final = 256
 """More than ``struct sigaction`` takes on any Linux; it is only carried, never read."""
@@ -39,10 +52,10 @@ class Baseline:
         self._directory = directory
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._environment = dict(os.environ)
+        self._environment = dict(_entries())
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._descriptors = [_copy(number) for number in (0, 1, 2)]
-        self._handlers = {number: signal.getsignal(number) for number in WATCHED}
+        self._handlers = {number: get_handler(number) for number in WATCHED}
         self._actions = {number: self._action(number) for number in WATCHED}
 
     def enter(self) -> None:
@@ -60,32 +73,49 @@ class Baseline:
         """
         return not all(copy is None or _is_open(copy) for copy in self._descriptors)
 
-    def restore(self, *, handlers: bool = True) -> None:
-        """Put back what is different; cheap when nothing is."""
+    def restore(self) -> None:
+        """Put back what is different, but for the handlers; cheap when nothing is."""
         self.enter()
         os.umask(self._umask)
-        if os.environ != self._environment:
+        if _entries() != self._environment:
             self._restore_environment()
         if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
             sys.stdin, sys.stdout, sys.stderr = self._streams
         for number, copy in enumerate(self._descriptors):
             if copy is not None and not _is_open(number) and _is_open(copy):
                 os.dup2(copy, number)
-        for number, handler in self._handlers.items() if handlers else ():
-            if signal.getsignal(number) is not handler:
+
+    def restore_handlers(self, other: Mapping[int, Any]) -> None:
+        """Put back the handlers of signals that are different; `other` ones for some of them."""
+        for number, before in self._handlers.items():
+            handler = other.get(number, before)
+            if get_handler(number) is handler:
+                continue
+            if number in OURS:
+                set_handler(number, handler)
+            else:
                 # Not through Python: it never heard of uWSGI's own handlers, takes SIGUSR1 for
                 # SIG_DFL, and the next wake-up would kill the process.
-                self._libc.sigaction(int(number), self._actions[number], None)
+                self._libc.sigaction(number, self._actions[number], None)
 
     def _restore_environment(self) -> None:
-        for name in os.environ.keys() - self._environment.keys():
-            del os.environ[name]
-        os.environ.update(self._environment)
+        for name in _entries().keys() - self._environment.keys():
+            del os.environb[name]
+        os.environb.update(self._environment)
 
-    def _action(self, number: signal.Signals) -> Any:
+    def _action(self, number: int) -> Any:
         action = ctypes.create_string_buffer(SIGACTION_BYTES)
-        self._libc.sigaction(int(number), None, action)
+        self._libc.sigaction(number, None, action)
         return action
+
+
+def _entries() -> dict[bytes, bytes]:
+    """Return the environment as it is kept, in bytes.
+
+    Comparing `os.environ` itself decodes every entry, which takes longer than all the rest here.
+    """
+    entries: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    return entries
 
 
 def _copy(number: int) -> int | None:
@@ -94,7 +124,7 @@ def _copy(number: int) -> int | None:
 
 def _is_open(number: int) -> bool:
     try:
-        os.fstat(number)
+        os.get_inheritable(number)  # the cheapest question that fails on a closed one
     except OSError:
         return False
     return True

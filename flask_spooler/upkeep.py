@@ -16,6 +16,7 @@ from .errors import PacketError
 from .job import (
     CANCELLED,
     EXPIRED,
+    FINAL,
     QUEUED,
     RETRYING,
     RUNNING,
@@ -27,12 +28,15 @@ from .job import (
 )
 from .job import DEAD as DEAD_STATE
 from .record import ErrorInfo, Unrecorded
-from .spool import DEAD, DONE, WAITING, WRITING
+from .spool import DEAD, DONE, TAKEN, WAITING, WRITING
 from .window import LOST
 
 NO_OUTCOME: Final = ErrorInfo(
     "OutcomeLost", "it has run, and there was no room on the disk to write down how it ended"
 )
+
+JUST_TAKEN: Final = 2.0
+"""Seconds for which a taken file without a row is left alone: locking it takes microseconds."""
 
 FORGOTTEN: Final = ErrorInfo(
     "HistoryLost", "why it ended stood in a ledger that is gone; its file is kept"
@@ -82,6 +86,7 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
             rows.delete(job_id)  # refused; the process that took it back was killed at it
         elif engine.spool.has(WAITING, job_id):
             rows.requeue(job_id)
+            engine.spool.make_ready(job_id)
         elif engine.spool.has(DEAD, job_id):
             # Revived, and put away a moment later; or dead, and a power cut took its row back.
             rows.requeue(job_id)
@@ -89,6 +94,41 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
                 rows.close(job_id, DEAD_STATE, time.time(), FORGOTTEN)
         else:
             rows.end_lost(job_id, time.time(), LOST)
+
+
+def look_at_taken(engine: SpoolEngine, job_id: str, now: float) -> bool:
+    """Put right what the end of its process has left of a taken file; True when it is ready.
+
+    What its row says by then tells how far that process had come. The write lock is held, so
+    nobody is between two steps of taking it.
+    """
+    with engine.ledger.transaction() as rows:
+        row = rows.row(job_id)
+        name = f"{TAKEN}/{job_id}"
+        if row is None:
+            _return_unknown(engine, job_id, now)
+            return False
+        if row.state == RUNNING:
+            if _uwsgi.is_alive(row.process):
+                return False
+            window = engine.spool.window_name(job_id)
+            if engine.spool.give_back(job_id, window):
+                rows.give_back(job_id, window)
+            return True
+        if row.state == SUCCEEDED:
+            engine.spool.remove(TAKEN, job_id)
+        elif row.state in FINAL:
+            engine.spool.bury(name, job_id)
+        else:
+            engine.spool.untake(job_id)
+    return False
+
+
+def _return_unknown(engine: SpoolEngine, job_id: str, now: float) -> None:
+    # The ledger was lost: whoever runs it holds its lock, but for a moment after taking it.
+    young = engine.spool.age(TAKEN, job_id, now) < JUST_TAKEN
+    if not young and not engine.spool.is_locked(job_id):
+        engine.spool.untake(job_id)  # and from there it is adopted like any other
 
 
 def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:

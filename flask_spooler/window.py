@@ -1,24 +1,23 @@
 """The window: which jobs uWSGI sees, and whom to wake for them.
 
 Owns who enters the directory that uWSGI scans, and when. uWSGI looks at every file in it at every
-scan, and works one listing off before it makes the next: so there are only ever a few files, and
-we choose them. Everything here happens under the ledger's write lock.
+scan, and works one listing off before it makes the next: so there is at most one file for each
+idle spooler, and we choose them. A spooler that is busy needs none: when it has finished, it takes
+whose turn it is then. Everything here happens under the ledger's write lock.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Final, NamedTuple
 
 from . import _uwsgi
 from .job import DEAD, Job
 from .ledger import Seen, Transaction
-from .queues import Queues
+from .queues import Queues, Waiting
 from .record import ErrorInfo
 from .spool import DONE, WRITING, Spool
-
-PER_SPOOLER: Final = 2
-"""Ready files in the window for each spooler: one to start when a job ends, one to spare."""
 
 LOST: Final = ErrorInfo(
     "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
@@ -43,33 +42,42 @@ class Window:
 
     @property
     def size(self) -> int:
-        """How many ready files may stand in the window; 0 outside a server with spoolers."""
-        return PER_SPOOLER * len(_uwsgi.spooler_pids())
+        """How many spoolers there are to fill it for; 0 outside a server with spoolers."""
+        return len(_uwsgi.spooler_pids())
 
-    def fill(self, rows: Transaction) -> Promoted:
-        """Fill a window that is at most half full with whoever comes next.
+    def fill(self, rows: Transaction, seen: Seen | None = None) -> Promoted:
+        """Let in one job for each idle spooler that has none yet, in the order of their turn.
 
-        Half full, so that several jobs enter at once and most finishes need no more than a look.
         Rename, then row: a crash in between leaves a row that says waiting while its file is in
         the window, which `start` accepts.
         """
-        seen = rows.seen()
+        seen = seen or rows.seen()
+        idle = _idle(seen)
         ready = seen.ready
-        for job_id in self._next_jobs(rows, seen):
-            window = self._enter_window(job_id)
+        for job in self._next_jobs(rows, seen, len(idle) - ready):
+            window = self._enter_window(job.id)
             if window is not None:
-                rows.enter_window(job_id, window)
+                rows.enter_window(job.id, window)
                 ready += 1
-            elif self._spool.has(WRITING, job_id):
-                rows.delete(job_id)  # refused; the process that took it back was killed at it
-            elif not self._spool.has(DONE, job_id):
-                rows.close(job_id, DEAD, time.time(), LOST)
-        return Promoted(ready, _idle(seen)[:ready] if ready > seen.ready else [])
+            elif self._spool.has(WRITING, job.id):
+                rows.delete(job.id)  # refused; the process that took it back was killed at it
+            elif not self._spool.has(DONE, job.id):
+                rows.close(job.id, DEAD, time.time(), LOST)
+        me = os.getpid()  # a spooler that fills the window at the end of a job looks by itself
+        wakeable = [pid for pid in idle if pid != me] if ready > seen.ready else []
+        return Promoted(ready, wakeable[:ready])
 
-    def _next_jobs(self, rows: Transaction, seen: Seen) -> list[str]:
-        """Return who enters the window now, in order."""
-        size = self.size
-        if not size or seen.ready > size // 2:
+    def first(self, rows: Transaction, seen: Seen) -> Waiting | None:
+        """Return whose turn it is, for a spooler that takes it without uWSGI.
+
+        None while files are ready in the window: those came first.
+        """
+        if seen.ready or not self.size:
+            return None
+        return next(iter(self._next_jobs(rows, seen, 1)), None)
+
+    def _next_jobs(self, rows: Transaction, seen: Seen, room: int) -> list[Waiting]:
+        if room <= 0:
             return []
         waiting = rows.waiting_queues()
         if not waiting:
@@ -79,10 +87,10 @@ class Window:
             return []
         heads = {}
         for queue in waiting:
-            room = self._queues.room(queue, seen.inside, size - seen.ready)
-            if room and queue not in held.paused:
-                heads[queue] = rows.heads(queue, room)
-        return [job.id for job in self._queues.choose(heads, size - seen.ready)] if heads else []
+            free = self._queues.room(queue, seen.inside, room)
+            if free and queue not in held.paused:
+                heads[queue] = rows.heads(queue, free)
+        return self._queues.choose(heads, room) if heads else []
 
     def _enter_window(self, job_id: str) -> str | None:
         window = self._spool.window_name(job_id)
@@ -93,6 +101,9 @@ class Window:
                 return window
             # Revived by a person: the row was first, and its file may still lie in dead/.
             if self._spool.exhume(job_id) and self._spool.promote(job_id, window):
+                return window
+            # A spooler took it and died before its commit.
+            if self._spool.give_back(job_id, window):
                 return window
             # A promoter before us renamed it and died before its commit.
             for file in self._spool.window():
@@ -111,13 +122,14 @@ class Window:
     def way_in(self, rows: Transaction, job: Job) -> tuple[str | None, list[int]]:
         """Return a name in the window, and whom to wake, if a new job passes nobody who waits."""
         seen = rows.seen()
-        full = seen.ready >= self.size or not self._queues.room(job.queue, seen.inside, 1)
+        idle = _idle(seen)
+        full = seen.ready >= len(idle) or not self._queues.room(job.queue, seen.inside, 1)
         if full or rows.anyone_waits():
             return None, []
         held = rows.held(str(_uwsgi.boot()), time.time())
         if held.draining or job.queue in held.paused:
             return None, []
-        return self._spool.window_name(job.id), _idle(seen)[: seen.ready + 1]
+        return self._spool.window_name(job.id), idle[: seen.ready + 1]
 
 
 def _idle(seen: Seen) -> list[int]:

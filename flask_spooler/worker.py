@@ -20,7 +20,7 @@ import msgspec
 from blinker import NamedSignal
 from flask import Flask
 
-from . import _uwsgi, aside
+from . import _uwsgi, aside, taken
 from .admission import PUT_OFF_UNKNOWN, Close, Decision, PutAway, Start, Wait, admit, autopsy
 from .current import CurrentJob
 from .engine import SpoolEngine
@@ -31,6 +31,7 @@ from .job import (
     QUEUED,
     RETRYING,
     RUNNING,
+    SUCCEEDED,
     Job,
     open_packet,
 )
@@ -51,6 +52,10 @@ from .signals import (
 )
 from .task import DEFAULT_BACKOFF, Task
 from .window import Promoted
+
+LONGEST_STAY: Final = 1.0
+"""Seconds for which a spooler goes on by itself before it returns to uWSGI, which may have packets
+of other libraries for it, and counts its tasks for `spooler-max-tasks`."""
 
 PUT_OFF: Final = 2.0
 """Seconds until a file is looked at again whose former process still lives."""
@@ -91,16 +96,24 @@ class Worker:
         self._spool = engine.spool
         self._ledger = engine.ledger
         self._in_hand: str | None = None
+        self._return_at = 0.0
 
     def handle(self, packet: _uwsgi.Packet) -> SpoolAnswer:
-        """Run the job in a packet that uWSGI holds locked, and say what becomes of its file."""
+        """Run the job in a packet that uWSGI holds locked, and say what becomes of its file.
+
+        Goes on with whose turn it is then, while others wait; see `taken`.
+        """
         with this_process().busy(self._note_stop):
+            self._return_at = time.monotonic() + LONGEST_STAY
             try:
-                opened = self.open(packet)
-                attempt = self.start(opened)
-                outcome, progress = self.perform(attempt)
-                change = self.settle(attempt, outcome, progress)
-                return self.answer(attempt, change)
+                attempt = self.start(self.open(packet))
+                while True:
+                    outcome, progress = self.perform(attempt)
+                    change, following = self.settle(attempt, outcome, progress)
+                    if following is None:
+                        return self.answer(attempt, change)
+                    self.put_away(attempt, change)
+                    attempt = self.go_on(following)
             except NotNow:
                 return SPOOL_RETRY
             finally:
@@ -155,8 +168,10 @@ class Worker:
         this_process().tidy()
         return outcome, current.unwritten
 
-    def settle(self, attempt: Attempt, outcome: Outcome, progress: Progress | None) -> Change:
-        """Write down how it ended, and let the next jobs into the window: one commit.
+    def settle(
+        self, attempt: Attempt, outcome: Outcome, progress: Progress | None
+    ) -> tuple[Change, Row | None]:
+        """Write down how it ended, and start whose turn it is or let others in: one commit.
 
         The user's code has run, so it is never run again because of the ledger: while that is
         unusable this tries again for `grace` seconds, and then puts file and outcome into
@@ -171,7 +186,7 @@ class Worker:
             try:
                 with self._ledger.transaction() as rows:
                     change = self._record(rows, attempt, change)
-                    promoted = self._promote(rows)
+                    following, promoted = self._following(rows)
                 break
             except LedgerError as error:
                 if time.monotonic() >= give_up:
@@ -179,29 +194,65 @@ class Worker:
                 time.sleep(pause)
             except Exception as error:  # whatever it is: the user's code has run
                 raise self._keep_outcome(attempt, change, repr(error)) from None
-        # Only idle spoolers are woken by others, and this one is not idle yet.
-        _uwsgi.wake([*promoted.sleepers, os.getpid()] if promoted.ready else promoted.sleepers)
+        self._wake(promoted)
         announce_end(self.app, attempt.job, attempt.row, change)
-        return change
+        return change, following
 
-    def answer(self, attempt: Attempt, change: Change) -> SpoolAnswer:
-        """Put the file where its state belongs and answer accordingly."""
+    def put_away(self, attempt: Attempt, change: Change) -> None:
+        """Put the file where its state belongs; that of a finished job is unlinked."""
         match change.state:
             case "succeeded":
-                return SPOOL_OK
+                self._spool.finish(attempt.window)
             case "retrying":
                 self._spool.demote(attempt.window, attempt.job.id, change.due_at)
                 self.engine.ring()
             case _:
                 self._spool.bury(attempt.window, attempt.job.id)
+        if attempt.lock is not None:
+            taken.release(attempt.lock)
+
+    def answer(self, attempt: Attempt, change: Change) -> SpoolAnswer:
+        """Put the file away and answer for the one that uWSGI handed over.
+
+        After `SPOOL_OK` uWSGI unlinks that itself; after `SPOOL_RETRY` it may be gone.
+        """
+        if change.state == SUCCEEDED and attempt.lock is None:
+            return SPOOL_OK
+        self.put_away(attempt, change)
         return SPOOL_RETRY
 
-    def _promote(self, rows: Transaction) -> Promoted:
+    def go_on(self, following: Row) -> Attempt:
+        """Begin the attempt of a job that was started by the end of another one."""
+        self._in_hand = following.id
         try:
-            return self.engine.window.fill(rows)
+            attempt = taken.open_taken(self.app, self.engine, self.tasks, following)
+        except taken.NotTaken:
+            self._let_in()
+            raise NotNow from None
+        facts = {"job_id": following.id, "task": following.task, "attempt": following.attempt}
+        announce(job_started, self.app, **facts)
+        return attempt
+
+    def _following(self, rows: Transaction) -> tuple[Row | None, Promoted]:
+        seen = rows.seen()
+        try:
+            if not this_process().told_to_end and time.monotonic() < self._return_at:
+                row = taken.take(self.engine, self.tasks, rows, seen)
+                if row is not None:
+                    return row, Promoted(0, [])
+            return None, self.engine.window.fill(rows, seen)
         except OSError as error:  # of another job's file: no reason to lose this one's outcome
-            announce(spool_trouble, self.app, what="no job could enter the window", error=error)
-            return Promoted(rows.seen().ready, [])
+            announce(spool_trouble, self.app, what="no job could be let in", error=error)
+            return None, Promoted(seen.ready, [])
+
+    def _let_in(self) -> None:
+        with self._ledger.transaction() as rows:
+            promoted = self.engine.window.fill(rows)
+        self._wake(promoted)
+
+    def _wake(self, promoted: Promoted) -> None:
+        # Only idle spoolers are woken by others, and this one is not idle yet.
+        _uwsgi.wake([*promoted.sleepers, os.getpid()] if promoted.ready else promoted.sleepers)
 
     def _keep_outcome(self, attempt: Attempt, change: Change, why: str) -> NotNow:
         kept = Unrecorded(attempt.number, change)

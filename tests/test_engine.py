@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flask_spooler import failpoints, operations, upkeep
+from flask_spooler import _uwsgi, failpoints, operations, upkeep
 from flask_spooler._uwsgi import ABORT, Process, boot, process
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.errors import (
@@ -30,7 +30,7 @@ from flask_spooler.ledger import Ledger
 from flask_spooler.record import Change, ErrorInfo, Unrecorded
 from flask_spooler.spool import Spool
 from flask_spooler.upkeep import FORGOTTEN
-from flask_spooler.window import LOST, Window
+from flask_spooler.window import LOST
 from tests.helpers import KEY, NOW, files, in_child, known, make_job, next_jobs, settle, wait_until
 
 FailAt = Callable[[str, BaseException], None]
@@ -44,6 +44,12 @@ def put_into_window(engine: SpoolEngine, job_id: str) -> str:
     with engine.ledger.transaction() as rows:
         rows.enter_window(job_id, window)
     return window
+
+
+def pool_of(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be so many idle spoolers, under numbers that no process has."""
+    pids = [2**22 + each for each in range(1, number + 1)]
+    monkeypatch.setattr(_uwsgi, "spooler_pids", lambda: pids)
 
 
 def start_running(engine: SpoolEngine, job_id: str, by: Process) -> str:
@@ -310,7 +316,7 @@ def test_many_jobs_of_which_one_fails_leave_nothing_behind(
 def test_many_jobs_that_fail_after_entering_the_window_leave_nothing_behind(
     tmp_path: Path, fail_at: FailAt, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     engine = SpoolEngine(Spool(tmp_path / "synced", sync=True), key=KEY)
     engine.prepare()
     fail_at(point, NO_SPACE)
@@ -495,7 +501,7 @@ def test_promoting_moves_the_next_jobs_into_the_window_and_no_more_than_fit(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [engine.submit(make_job(due_at=NOW, priority=each)) for each in (0, 5, 1)]
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     promote_all(engine)
     assert [file.job_id for file in engine.spool.window()] == [ids[1], ids[2]]
     assert files(engine)[-1] == f"waiting/{ids[0]}"
@@ -514,7 +520,7 @@ def test_promoting_finds_a_revived_job_whose_file_is_still_among_the_dead(
     with engine.ledger.transaction() as rows:
         rows.revive(job_id, NOW)
     assert files(engine) == [f"dead/{job_id}"]
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     promote_all(engine)
     assert [file.job_id for file in engine.spool.window()] == [job_id]
 
@@ -525,7 +531,7 @@ def test_promoting_takes_note_of_a_file_that_a_dead_promoter_had_moved_already(
     job_id = engine.submit(make_job())
     window = engine.spool.window_name(job_id)
     engine.spool.promote(job_id, window)
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     promote_all(engine)
     assert engine.ledger.in_window()[job_id].window == window
 
@@ -535,7 +541,7 @@ def test_promoting_a_job_whose_file_is_gone_makes_it_dead_with_the_reason(
 ) -> None:
     lost, whole = engine.submit(make_job()), engine.submit(make_job())
     engine.spool.remove("waiting", lost)
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     promote_all(engine)
     assert known(engine.ledger, lost).state == "dead"
     assert known(engine.ledger, lost).error_type == LOST.type
@@ -545,7 +551,7 @@ def test_promoting_a_job_whose_file_is_gone_makes_it_dead_with_the_reason(
 def test_a_submit_goes_straight_into_the_window_only_while_it_has_room(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     ids = [engine.submit(make_job()) for _ in range(3)]
     later = engine.submit(make_job(due_at=NOW + 60))
     assert [file.job_id for file in engine.spool.window()] == ids[:2]
@@ -556,7 +562,7 @@ def test_a_submit_does_not_overtake_jobs_that_wait_for_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = engine.submit(make_job())
-    monkeypatch.setattr(Window, "size", 5)
+    pool_of(5, monkeypatch)
     second = engine.submit(make_job(priority=100))
     third = engine.submit(make_job())
     fourth = engine.submit(make_job())
@@ -567,7 +573,7 @@ def test_a_failed_submit_into_the_window_takes_its_file_back(
     engine: SpoolEngine, fail_at: FailAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.prepare()
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     fail_at("ledger.commit", NO_SPACE)
     with pytest.raises(EnqueueError):
         engine.submit(make_job())
@@ -772,7 +778,7 @@ def test_pausing_a_queue_holds_its_jobs_until_it_goes_on(engine: SpoolEngine) ->
 def test_a_submit_into_a_paused_queue_stays_out_of_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     operations.pause(engine, "mail")
     engine.submit(make_job(queue="mail"))
     assert engine.spool.window() == []
@@ -781,7 +787,7 @@ def test_a_submit_into_a_paused_queue_stays_out_of_the_window(
 def test_while_a_server_drains_no_job_enters_the_window(
     engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Window, "size", 2)
+    pool_of(2, monkeypatch)
     with engine.ledger.transaction() as rows:
         rows.register(str(boot()), NOW, 4)
         rows.register("1.1.0", NOW, 4)

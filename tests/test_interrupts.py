@@ -35,7 +35,7 @@ def test_behind_a_shield_an_action_waits_until_the_body_is_done() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with shielded():
+        with shielded:
             deliver(stop)
             done.append("the whole body")
 
@@ -46,8 +46,8 @@ def test_behind_a_shield_an_action_waits_until_the_body_is_done() -> None:
 
 def test_an_action_waits_for_the_outermost_shield() -> None:
     steps: list[str] = []
-    with shielded():
-        with shielded():
+    with shielded:
+        with shielded:
             deliver(lambda: steps.append("action"))
         steps.append("after the inner one")
     assert steps == ["after the inner one", "action"]
@@ -55,23 +55,23 @@ def test_an_action_waits_for_the_outermost_shield() -> None:
 
 def test_an_action_happens_once() -> None:
     steps: list[str] = []
-    with shielded():
+    with shielded:
         deliver(lambda: steps.append("action"))
-    with shielded():
+    with shielded:
         pass
     assert steps == ["action"]
 
 
 def test_several_actions_happen_in_their_order() -> None:
     steps: list[int] = []
-    with shielded():
+    with shielded:
         deliver(lambda: steps.append(1))
         deliver(lambda: steps.append(2))
     assert steps == [1, 2]
 
 
 def test_a_forgotten_action_never_happens() -> None:
-    with shielded():
+    with shielded:
         deliver(stop)
         forget()
     deliver(lambda: None)
@@ -79,7 +79,7 @@ def test_a_forgotten_action_never_happens() -> None:
 
 def test_an_action_happens_even_when_the_body_fails() -> None:
     def work() -> None:
-        with shielded():
+        with shielded:
             deliver(stop)
             raise ValueError("the body's own")
 
@@ -89,7 +89,7 @@ def test_an_action_happens_even_when_the_body_fails() -> None:
 
 
 def test_after_an_exception_from_an_action_no_shield_is_left_up() -> None:
-    with pytest.raises(Stop), shielded():
+    with pytest.raises(Stop), shielded:
         deliver(stop)
     with pytest.raises(Stop):
         deliver(stop)
@@ -99,7 +99,7 @@ def test_other_threads_are_no_shield_for_the_main_thread() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def work() -> None:
-        with shielded():
+        with shielded:
             inside.set()
             leave.wait(5)
 
@@ -119,7 +119,7 @@ def test_a_real_signal_is_held_back_too() -> None:
     before = signal.signal(signal.SIGUSR1, lambda number, frame: deliver(stop))
 
     def work() -> None:
-        with shielded():
+        with shielded:
             os.kill(os.getpid(), signal.SIGUSR1)
             for _ in range(1000):
                 steps.append("bytecode")

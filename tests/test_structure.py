@@ -24,7 +24,7 @@ LAYERS = [
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform", "aside"],
-    ["worker", "dispatch", "eager"],
+    ["taken", "worker", "dispatch", "eager"],
     ["housekeeper"],
     ["extension"],
     ["__init__"],

@@ -152,7 +152,7 @@ def test_another_jobs_file_that_cannot_be_moved_costs_no_outcome(
     world.enqueue("ok")
     name = only_file(world)
 
-    def broken(rows: object) -> list[int]:
+    def broken(*rows: object) -> list[int]:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(world.state.engine.window, "fill", broken)

@@ -33,13 +33,21 @@ from typing import Any, Final
 
 import apsw
 
-from ..errors import LedgerError
-from ..failpoints import reach
 from ..interrupts import shielded
-from ..job import STATES, is_id
+from ..job import QUEUED, RUNNING, STATES, is_id
 from ..record import Attempt, Record, Row
-from .connection import Connection
-from .transaction import LONGEST_SHOWN, ROW, Held, Seen, Transaction, waiting_queues
+from .connection import Connection, trouble
+from .transaction import (
+    LONGEST_SHOWN,
+    ROW,
+    Held,
+    Seen,
+    Transaction,
+    anyone_waits,
+    seen,
+    waiting_queues,
+)
+from .writing import Writing
 
 __all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Held", "Ledger", "Seen", "Transaction"]
 
@@ -64,30 +72,13 @@ class Ledger:
         self._mutex = threading.RLock()
         self._connection = Connection(path, prepare, sync=sync)
 
-    @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self) -> Writing:
         """Run the body under the write lock, and commit it when it ends without an error.
 
         Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails, and
         then, as with any other error, nothing of the body is kept and its undos have run.
         """
-        with shielded(), self._mutex:
-            try:
-                connection = self._connection.get(self.patience)
-                reach("ledger.begin")
-                connection.execute("BEGIN IMMEDIATE")
-            except (apsw.Error, OSError) as error:
-                raise self._trouble(error) from error
-            work = Transaction(connection)
-            try:
-                yield work
-                reach("ledger.commit")
-                connection.execute("COMMIT")
-            except BaseException as error:
-                self._roll_back(work)
-                if isinstance(error, apsw.Error):
-                    raise self._trouble(error) from error
-                raise
+        return Writing(self._connection, self._mutex, self.patience)
 
     def record(self, job_id: str) -> Record | None:
         """Return everything known of one job but its ended attempts; None where it is unknown."""
@@ -152,15 +143,31 @@ class Ledger:
         counts: dict[str, dict[str, int]] = {}
         with self._reading() as run:
             for queue, state, number in run(
-                "SELECT queue, state, sum(number) FROM tally WHERE number > 0 GROUP BY queue, state"
+                "SELECT queue, state, sum(number) FROM tally WHERE number > 0"
+                " GROUP BY queue, state UNION ALL SELECT queue, state, count(*) FROM jobs"
+                " INDEXED BY jobs_window WHERE window IS NOT NULL AND state = 'running'"
+                " GROUP BY queue"
             ):
-                counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] = number
+                of_queue = counts.setdefault(queue, dict.fromkeys(STATES, 0))
+                of_queue[state] = number
+                if state == RUNNING:
+                    of_queue[QUEUED] -= number  # the tally does not tell them apart
         return counts
 
     def paused(self) -> list[str]:
         """Return the queues that are paused."""
         with self._reading() as run:
             return [name for (name,) in run("SELECT name FROM queues WHERE paused ORDER BY name")]
+
+    def seen(self) -> Seen:
+        """Return who is in the window; reads only."""
+        with self._reading() as run:
+            return seen(run)
+
+    def anyone_waits(self) -> bool:
+        """Tell whether a due job is outside the window; reads only."""
+        with self._reading() as run:
+            return anyone_waits(run)
 
     def oldest_queued(self) -> dict[str, float]:
         """Return since when the longest-waiting due job of each queue has been due.
@@ -246,21 +253,10 @@ class Ledger:
             rows = [Row(*row) for row in run(f"SELECT {ROW} FROM jobs WHERE window IS NOT NULL")]
         return {row.id: row for row in rows}
 
-    def _trouble(self, error: Exception) -> LedgerError:
-        damage = isinstance(error, (apsw.CorruptError, apsw.NotADBError))
-        return LedgerError(str(self.path), error, beyond_use=damage)
-
-    def _roll_back(self, work: Transaction) -> None:
-        try:
-            work.roll_back()
-        except apsw.Error:
-            # The database is beyond reach; what could be undone, was.
-            return
-
     @contextmanager
     def _reading(self) -> Iterator[Callable[..., Any]]:
-        with shielded(), self._mutex:
+        with shielded, self._mutex:
             try:
                 yield self._connection.get(self.patience).execute
             except (apsw.Error, OSError) as error:
-                raise self._trouble(error) from error
+                raise trouble(self.path, error) from error

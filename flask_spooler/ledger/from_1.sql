@@ -11,4 +11,5 @@ CREATE TABLE tally (
     number INTEGER NOT NULL,
     PRIMARY KEY (queue, task, state)
 ) WITHOUT ROWID;
-INSERT INTO tally SELECT queue, task, state, count(*) FROM jobs GROUP BY queue, task, state;
+INSERT INTO tally SELECT queue, task, iif(state = 'running', 'queued', state) AS counted, count(*)
+    FROM jobs GROUP BY queue, task, counted;

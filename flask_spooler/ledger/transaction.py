@@ -51,6 +51,10 @@ class Transaction:
         self._run: Callable[..., Any] = connection.execute
         self._undo: list[tuple[str, Callable[[], object]]] = []
 
+    def commit(self) -> None:
+        """Keep what was done."""
+        self._run("COMMIT")
+
     def on_rollback(self, job_id: str, undo: Callable[[], object]) -> None:
         """Call `undo` for a job before the write lock is released, should this fail."""
         self._undo.append((job_id, undo))
@@ -302,6 +306,10 @@ class Transaction:
         """Note under which name a queued job stands in the window."""
         self._run("UPDATE jobs SET window = ? WHERE id = ? AND state = 'queued'", (window, job_id))
 
+    def give_back(self, job_id: str, window: str) -> None:
+        """Note where the file of a running job stands that another process had taken."""
+        self._run("UPDATE jobs SET window = ? WHERE id = ? AND state = 'running'", (window, job_id))
+
     def progress(self, job_id: str, progress: Progress) -> None:
         """Keep the progress that a running job reported last."""
         self._run(
@@ -321,16 +329,7 @@ class Transaction:
 
     def seen(self) -> Seen:
         """Return who is in the window."""
-        ready, busy, inside = 0, set(), Counter[str]()
-        for state, queue, pid in self._run(
-            "SELECT state, queue, pid FROM jobs INDEXED BY jobs_window WHERE window IS NOT NULL"
-        ).fetchall():
-            inside[queue] += 1
-            if state == QUEUED:
-                ready += 1
-            else:
-                busy.add(pid)
-        return Seen(ready, busy, inside)
+        return seen(self._run)
 
     def held(self, boot: str, now: float) -> Held:
         """Return what may not start."""
@@ -349,7 +348,7 @@ class Transaction:
     def heads(self, queue: str, limit: int) -> list[Waiting]:
         """Return who of one queue comes next: highest priority first, then the oldest due."""
         found = self._run(
-            "SELECT -priority, due_at, seq, id FROM jobs INDEXED BY jobs_ready"
+            "SELECT -priority, due_at, seq, id, task FROM jobs INDEXED BY jobs_ready"
             " WHERE state = 'queued' AND window IS NULL AND queue = ?"
             " ORDER BY priority DESC, due_at, seq LIMIT ?",
             (queue, limit),
@@ -358,12 +357,7 @@ class Transaction:
 
     def anyone_waits(self) -> bool:
         """Tell whether a due job is outside the window."""
-        return bool(
-            self._run(
-                "SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready"
-                " WHERE state = 'queued' AND window IS NULL)"
-            ).get
-        )
+        return anyone_waits(self._run)
 
     def pool(self) -> int:
         """Return how many spoolers the servers on this spool have, as far as they said."""
@@ -418,6 +412,29 @@ class Transaction:
             (queue, boot, now),
         )
         return bool(found.get)
+
+
+def seen(run: Callable[..., Any]) -> Seen:
+    """Return who is in the window; `run` executes a statement."""
+    ready, busy, inside = 0, set(), Counter[str]()
+    for state, queue, pid in run(
+        "SELECT state, queue, pid FROM jobs INDEXED BY jobs_window WHERE window IS NOT NULL"
+    ).fetchall():
+        inside[queue] += 1
+        if state == QUEUED:
+            ready += 1
+        else:
+            busy.add(pid)
+    return Seen(ready, busy, inside)
+
+
+def anyone_waits(run: Callable[..., Any]) -> bool:
+    """Tell whether a due job is outside the window; `run` executes a statement."""
+    found = run(
+        "SELECT EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_ready"
+        " WHERE state = 'queued' AND window IS NULL)"
+    )
+    return bool(found.get)
 
 
 def waiting_queues(run: Callable[..., Any]) -> list[str]:

@@ -100,6 +100,6 @@ def test_a_ledger_of_a_newer_version_is_left_alone_and_jobs_wait(
         answer = server.get("/uwsgi_spool?duration=0")
         assert answer.status == 503
         assert not notes(out)
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute("PRAGMA user_version = 2")
         connection.close()
         assert ended(job)["state"] == "succeeded"

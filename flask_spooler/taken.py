@@ -1,0 +1,121 @@
+"""Jobs that a spooler takes by itself, without uWSGI handing them over.
+
+Owns the way of such a job from ``waiting/`` to its attempt. When a job has ended, others wait and
+no file is ready in the window, the commit that ends the one also starts the next: its file goes to
+``taken/``, and this process locks it. Going back through uWSGI instead takes a rename, two commits
+and several scans more, which is twice the cost of a short job.
+
+Who dies with a taken job leaves a row that says so, and a file whose lock is free: the housekeeper
+puts that file into the window, and from there on it is like any other whose process has died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask
+
+from . import _uwsgi
+from .admission import PUT_OFF_UNKNOWN
+from .engine import SpoolEngine
+from .errors import NewerFormat, PacketError
+from .job import DEAD, RETRYING, Job, open_packet, parse_file
+from .ledger import Seen, Transaction
+from .lifecycle import this_process
+from .perform import Attempt
+from .record import Change, ErrorInfo, Row
+from .signals import announce, file_quarantined, spool_trouble
+from .task import Task
+
+Tasks = Mapping[str, Task[..., Any]]
+
+
+class NotTaken(Exception):
+    """The job that was taken is not to be run after all; its row and file are settled."""
+
+
+def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Row | None:
+    """Start whose turn it is, in this process; None where that takes a closer look.
+
+    Rename, then row: a crash in between leaves a file in ``taken/`` whose row says that it waits,
+    and it is found there when its turn comes again.
+    """
+    first = engine.window.first(rows, seen)
+    if first is None or first.task not in tasks:
+        return None
+    name = engine.spool.take(first.id)
+    if name is None:
+        return None
+    rows.on_rollback(first.id, functools.partial(engine.spool.untake, first.id))
+    now, boot = time.time(), str(_uwsgi.boot())
+    row = rows.start_fresh(first.id, name, first.due_at, now, _uwsgi.me(), boot)
+    if row is None:
+        engine.spool.untake(first.id)
+    return row
+
+
+def open_taken(app: Flask, engine: SpoolEngine, tasks: Tasks, row: Row) -> Attempt:
+    """Lock, read and check the file of a job that was taken; `start` has been written already.
+
+    What cannot be read is dead, and what has to wait goes back, without a charge: both raise
+    `NotTaken`. Where the disk does not let us read, this process ends, as it would by a crash.
+    """
+    name = row.window or ""
+    try:
+        data, lock = engine.spool.read_taken(name)
+    except OSError as error:
+        announce(spool_trouble, app, what=f"{name} cannot be read", error=error)
+        this_process().end()
+    try:
+        job = _checked(data, engine.key)
+    except PacketError as error:
+        _refuse(app, engine, row, str(error))
+    except NewerFormat as error:
+        _return(engine, row, time.time() + PUT_OFF_UNKNOWN, ErrorInfo("NewerFormat", str(error)))
+    else:
+        if job.due_at <= time.time():
+            return Attempt(job, tasks[job.task], row, name, lock)
+        _return(engine, row, job.due_at, ErrorInfo("NotDue", "its time has not come yet"))
+    release(lock)
+    raise NotTaken
+
+
+def release(lock: int) -> None:
+    """Close the descriptor of a taken file that has been moved away or unlinked."""
+    with contextlib.suppress(OSError):  # the task may have closed it
+        os.close(lock)
+
+
+def _checked(data: bytes, key: bytes) -> Job:
+    return open_packet(parse_file(data), key)
+
+
+def _return(engine: SpoolEngine, row: Row, due: float, why: ErrorInfo) -> None:
+    change = Change(
+        outcome="interrupted",
+        state=RETRYING,
+        due_at=due,
+        ended_at=time.time(),
+        error=why,
+        charged=False,
+    )
+    with engine.ledger.transaction() as rows:
+        rows.settle(row, change)
+    engine.spool.demote(row.window or "", row.id, due)
+    engine.ring()
+
+
+def _refuse(app: Flask, engine: SpoolEngine, row: Row, why: str) -> None:
+    kept = engine.spool.quarantine(row.window or "")
+    error = ErrorInfo("Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}")
+    now = time.time()
+    change = Change(outcome="failed", state=DEAD, due_at=now, ended_at=now, error=error)
+    with engine.ledger.transaction() as rows:
+        rows.settle(row, change)
+    if kept is not None:
+        announce(file_quarantined, app, name=kept, why=why)
