@@ -48,6 +48,19 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values), len(values))
 
 
+def shown(value: float) -> str:
+    """Return a figure with three digits that mean something.
+
+    >>> shown(45_183.2), shown(1234.5), shown(12.345), shown(0.01234), shown(0.0), shown(-3.14159)
+    ('45,200', '1,230', '12.3', '0.0123', '0', '-3.14')
+    """
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    text = f"{round(value, digits):,.{max(digits, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def percentile(values: Iterable[float], percent: float) -> float:
     """Return the smallest value that at least `percent` of the values do not exceed.
 

@@ -11,7 +11,16 @@ from typing import Final
 from .sitting import Sitting, new_sitting
 from .systems import store
 
-QUESTIONS: Final = ("throughput", "enqueue")
+QUESTIONS: Final = (
+    "throughput",
+    "enqueue",
+    "start_latency",
+    "schedule_accuracy",
+    "backlog",
+    "idle_cost",
+    "memory",
+    "system_calls",
+)
 
 
 def main() -> int:

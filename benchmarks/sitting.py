@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from .figures import Sample
+from .figures import Sample, shown
 from .marks import Marks
 from .processes import ROOT
 from .systems import System
@@ -80,19 +80,30 @@ class Sitting:
     def attempt(
         self, measure: Callable[[type[System], str], None], kind: type[System], place: str
     ) -> None:
-        """Measure one system; what goes wrong is told and noted."""
-        try:
+        """Measure one system in one place; what goes wrong is told and noted."""
+        with self.tolerating(f"{kind.name} on {place}"):
             measure(kind, place)
-        except Exception as error:  # whatever a peer does, the others are still measured
+
+    @contextmanager
+    def tolerating(self, what: str) -> Iterator[None]:
+        """Let the sitting go on although something in it fails; the report names it."""
+        try:
+            yield
+        except Exception as error:  # whatever one does, the others are still measured
             traceback.print_exc()
-            self.failures.append(f"{self.question}, {kind.name} on {place}: {error!r}")
-            self.tell(f"{kind.name} on {place} FAILED: {error!r}")
+            self.failures.append(f"{self.question}, {what}: {error!r}")
+            self.tell(f"{what} FAILED: {error!r}")
 
     def note(self, figure: str, system: type[System], place: str, value: float, unit: str) -> None:
-        """Keep one figure, and say it."""
-        sample = Sample(self.question, figure, system.name, place, value, unit, self._pair)
-        self.samples.append(sample)
-        self.tell(f"{figure}, {system.name}, {place}: {value:,.4g} {unit}")
+        """Keep one figure of a system, and say it."""
+        self.count(figure, system.name, place, value, unit)
+
+    def count(self, figure: str, row: str, place: str, value: float, unit: str) -> None:
+        """Keep one figure under any name, and say it."""
+        self.samples.append(
+            Sample(self.question, figure, row, place, value, unit, self._pair)
+        )
+        self.tell(f"{figure}, {row}, {place}: {shown(value)} {unit}")
 
     def tell(self, text: str) -> None:
         """Write a line of progress."""

@@ -79,6 +79,14 @@ def pause(paused: bool) -> None:
     operations.pause(spooler.engine, "default", paused)
 
 
+def pids(spoolers: bool) -> list[int]:
+    """Return the processes of the server, of one kind."""
+    import uwsgi
+
+    workers = [worker["pid"] for worker in uwsgi.workers()]
+    return [pid for pid in (uwsgi.spooler_pids() if spoolers else workers) if pid > 0]
+
+
 def counts() -> dict[str, int]:
     return spooler.engine.ledger.counts().get("default", {})
 
@@ -94,8 +102,8 @@ def history(last: int) -> list[tuple[int, float, float]]:
     return sorted(runs)
 
 
-def with_syncs(first: int, count: int) -> list[tuple[float, float]]:
-    """Enqueue jobs, each followed by the file system's own two syncs; seconds of each."""
+def with_syncs(first: int, count: int, gap: float = 0.003) -> list[tuple[float, float]]:
+    """Enqueue into an idle pool, each followed by two syncs of the file system; seconds of each."""
     pairs = []
     scratch = Path(os.environ["SPOOLER_DIRECTORY"]).with_name("scratch")
     scratch.mkdir(exist_ok=True)
@@ -103,7 +111,10 @@ def with_syncs(first: int, count: int) -> list[tuple[float, float]]:
         MARKS.sent[n] = time.time()
         before = time.perf_counter()
         job.enqueue(n)
-        pairs.append((time.perf_counter() - before, _two_syncs(scratch, n)))
+        took = time.perf_counter() - before
+        MARKS.wait(n, 1, 10, 0.0005)
+        time.sleep(gap)
+        pairs.append((took, _two_syncs(scratch, n)))
     return pairs
 
 
