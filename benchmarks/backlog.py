@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from . import depth
-from .figures import inversions, percentile
+from .figures import displacement, inversions, percentile
 from .marks import wait_until
 from .sitting import DISK, MEMORY, Sitting
 from .systems import PATIENCE, PROCESSES
@@ -30,6 +30,7 @@ P99: Final = "urgent job, p99"
 ONE: Final = "out of order, one spooler"
 FOUR: Final = "out of order, four spoolers, not overlapping"
 OVERLAPPING: Final = "out of order, four spoolers, all"
+FARTHEST: Final = "places behind its turn, four spoolers, the most"
 
 MILLI: Final = 1e3
 
@@ -90,3 +91,4 @@ def order(sitting: Sitting, place: str, jobs: int) -> None:
             late, apart = inversions(runs)
             sitting.note(FOUR, Spooler, place, apart, "jobs")
             sitting.note(OVERLAPPING, Spooler, place, late, "jobs")
+            sitting.note(FARTHEST, Spooler, place, displacement([s for s, _ in runs]), "places")

@@ -101,6 +101,16 @@ def inversions(runs: Sequence[tuple[float, float]]) -> tuple[int, int]:
     return late, apart
 
 
+def displacement(starts: Sequence[float]) -> int:
+    """Return the most places by which a job started later than its turn.
+
+    >>> displacement([1.0, 3.0, 2.0, 4.0]), displacement([4.0, 1.0, 2.0, 3.0])
+    (1, 3)
+    """
+    order = sorted(range(len(starts)), key=starts.__getitem__)
+    return max((place - turn for place, turn in enumerate(order)), default=0)
+
+
 class Figures:
     """All samples of a sitting."""
 

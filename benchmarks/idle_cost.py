@@ -52,16 +52,20 @@ def measure(sitting: Sitting) -> None:
 def some(sitting: Sitting, seconds: float) -> None:
     """Compare with the bare spooler, whose scheduled jobs lie where it looks once a second."""
     jobs = sitting.size(*SOME_JOBS)
-    with sitting.running(BareSpooler, MEMORY) as bare:
+    with sitting.fresh(BareSpooler, MEMORY) as bare:
         later = time.time() + depth.FAR
-        depth.in_portions(
-            jobs,
-            lambda first, count: bare.call(
-                "enqueue_at", first=first, count=count, start=later, gap=0
-            ),
-        )
-        time.sleep(seconds)
-        sitting.note(SOME, BareSpooler, MEMORY, idle(bare, seconds), CORE)
+        with bare.running(consuming=False):
+            depth.in_portions(
+                jobs,
+                lambda first, count: bare.call(
+                    "enqueue_at", first=first, count=count, start=later, gap=0
+                ),
+            )
+        # Started afresh: each enqueue was a wake-up, and each of them is one more scan of all.
+        with bare.running(consuming=False):
+            bare.consume()
+            time.sleep(seconds)
+            sitting.note(SOME, BareSpooler, MEMORY, idle(bare, seconds), CORE)
     with sitting.running(Spooler, MEMORY) as ours:
         depth.in_portions(jobs, lambda first, count: depth.schedule(ours, first, count))
         depth.wait_until_calm(ours)

@@ -54,9 +54,7 @@ def into_an_idle_pool(sitting: Sitting, system: Spooler, jobs: int) -> None:
             system.enqueue(0, 0, each=True)
     with traced(system, spoolers=False) as all_of_it:
         one_at_a_time(system, 0, jobs)
-    counts = collections.Counter(all_of_it.counts())
-    counts.subtract(nothing.counts())
-    note(sitting, IDLE, counts, jobs)
+    note(sitting, IDLE, all_of_it.counts - nothing.counts, jobs)
 
 
 def behind_and_run(sitting: Sitting, system: Spooler, jobs: int, first: int) -> None:
@@ -64,12 +62,12 @@ def behind_and_run(sitting: Sitting, system: Spooler, jobs: int, first: int) -> 
     system.hold()
     with traced(system, spoolers=False) as enqueued:
         system.enqueue(first, jobs)
-    note(sitting, BEHIND, collections.Counter(enqueued.counts()), jobs)
+    note(sitting, BEHIND, enqueued.counts, jobs)
     with traced(system, spoolers=True) as run:
         system.consume()
         system.marks.wait(first, jobs, PATIENCE, 0.1)
         wait_until(lambda: system.call("counts").get("queued", 0) == 0, PATIENCE, 0.2)
-    note(sitting, RUN, collections.Counter(run.counts()), jobs)
+    note(sitting, RUN, run.counts, jobs)
 
 
 def note(sitting: Sitting, figure: str, counts: collections.Counter[str], jobs: int) -> None:
@@ -83,24 +81,20 @@ def note(sitting: Sitting, figure: str, counts: collections.Counter[str], jobs: 
 
 
 class Trace:
-    """What strace wrote."""
+    """How often each call was made, and a write lock was got; known when the tracing is over."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def counts(self) -> dict[str, int]:
-        """Return how often each call was made, and how often a write lock was got."""
-        return count_calls(self.path.read_text(errors="replace"))
+    def __init__(self) -> None:
+        self.counts: collections.Counter[str] = collections.Counter()
 
 
-def count_calls(trace: str) -> dict[str, int]:
+def count_calls(trace: str) -> collections.Counter[str]:
     """Count the calls in the output of ``strace -f``, a call cut in two once.
 
     >>> count_calls('''7 close(3) = 0
     ... 8 read(0, <unfinished ...>
     ... 8 <... read resumed>"", 1) = 0
     ... 7 fcntl(4, F_SETLK, {l_type=F_WRLCK, l_whence=SEEK_SET, l_start=120, l_len=1}) = 0''')
-    {'close': 1, 'read': 1, 'fcntl': 1, 'commits': 1}
+    Counter({'close': 1, 'read': 1, 'fcntl': 1, 'commits': 1})
     """
     counts: collections.Counter[str] = collections.Counter()
     for line in trace.splitlines():
@@ -110,15 +104,16 @@ def count_calls(trace: str) -> dict[str, int]:
         counts[call[1]] += 1
         if WRITE_LOCK.search(line):
             counts[COMMITS] += 1
-    return dict(counts)
+    return counts
 
 
 @contextmanager
 def traced(system: Spooler, *, spoolers: bool) -> Iterator[Trace]:
     """Trace the spoolers of a server, or its web workers."""
     pids = system.call("pids", spoolers=spoolers)
-    trace = Trace(system.directory / "strace")
-    words = ["strace", "-f", "-qq", "-o", str(trace.path)]
+    written = system.directory / "strace"
+    trace = Trace()
+    words = ["strace", "-f", "-qq", "-o", str(written)]
     for pid in pids:
         words += ["-p", str(pid)]
     strace = subprocess.Popen(words, stderr=subprocess.DEVNULL)
@@ -128,6 +123,7 @@ def traced(system: Spooler, *, spoolers: bool) -> Iterator[Trace]:
     finally:
         strace.send_signal(signal.SIGINT)
         strace.wait(10)
+    trace.counts = count_calls(written.read_text(errors="replace"))
 
 
 def is_traced(pid: int) -> bool:

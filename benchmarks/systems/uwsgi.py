@@ -75,12 +75,6 @@ class OnUwsgi(System):
         left = sum(name.startswith("uwsgi_spoolfile") for name in os.listdir(self.spool))
         return sum(1 for moment in self.marks.sent if moment) - left
 
-    def stop(self) -> None:
-        # With thousands of jobs in its hand a spooler does not hear a polite request.
-        for program in self.programs:
-            program.kill()
-        self.programs.clear()
-
     def _signal_spoolers(self, number: int) -> None:
         for pid in self.call("spooler_pids"):
             os.kill(pid, number)
