@@ -6,7 +6,7 @@ BIN := .venv/bin
 KILLS ?= 3000
 SOAK ?= 600
 
-.PHONY: help run test soak lint clean
+.PHONY: help run test soak bench lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,16 @@ test: .venv/installed lint ## run every test that this machine can run, and say 
 soak: .venv/installed ## kill servers for ten minutes and write docs/reliability.md
 	SCHEDULED=100000 $(BIN)/python -m pytest -q -s -k scheduled_under_load tests/uwsgi/test_faults.py
 	$(BIN)/python -m tests.witness.run --kills $(KILLS) --seconds $(SOAK) --report docs/reliability.md
+
+# The peers are installed only for this; the stamp is newer when they are.
+.venv/bench: .venv/installed
+	$(BIN)/pip install --quiet -e '.[test,bench]'
+	@touch $@
+
+bench: .venv/bench ## measure beside the peers and write docs/benchmarks.md, about an hour; SHORT=1: minutes
+	@command -v redis-server >/dev/null || \
+	  { echo "redis-server is missing: on Debian and Ubuntu, apt-get install redis-server" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.run $(if $(SHORT),--short) $(foreach question,$(ONLY),--only $(question))
 
 lint: .venv/installed ## check style and types
 	$(BIN)/ruff check .

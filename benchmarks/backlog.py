@@ -15,10 +15,11 @@ from .systems.uwsgi import Spooler
 TITLE: Final = "Backlog"
 HOW: Final = """\
 *Urgent*: 100,000 jobs (5,000 in the short form) that sleep 10 ms each wait for four spoolers, which
-work on them; an urgent job is enqueued, the next one when it has run. The bound is (window / processes + 1)
-job lengths and 10 ms, the window two files for each process. *Order*: 10,000 no-op jobs (2,000), queued one by
-one. With one spooler, those that ran before an earlier one are counted; with four, those that began
-after a later one had ended, by start and end as the ledger has them."""
+work on them; an urgent job is enqueued, the next one when it has run. The bound is (window /
+processes + 1) job lengths and 10 ms, the window two files for each process. *Order*: 10,000 no-op
+jobs (2,000), queued one by one. Counted are the jobs that ran after a later one: with one spooler
+all of them, with four also those that began when the later one had ended, by start and end as the
+ledger has them."""
 
 LENGTH: Final = 0.01
 WINDOW_PER_PROCESS: Final = 2

@@ -73,5 +73,3 @@ def wait_until_calm(system: Spooler, patience: float = 600.0) -> float:
         if system.cpu_seconds() - before < CALM:
             return time.monotonic() - began - 1.0
     raise TimeoutError(f"still busy after {patience:g} s")
-
-

@@ -82,21 +82,24 @@ def on_full_spools(sitting: Sitting) -> None:
     """Take turns between an empty spool, one with many scheduled and one with many waiting."""
     calls, rounds = sitting.size(200, 40), sitting.size(5, 2)
     waiting = sitting.size(*depth.WAITING)
-    with depth.scheduled(sitting) as (full, place):
-        with sitting.running(Spooler, place) as empty, sitting.running(Spooler, place) as behind:
-            behind.hold()
-            sitting.tell(f"enqueueing {waiting:,} jobs into a paused queue on {place}")
-            depth.in_portions(
-                waiting, lambda first, count: behind.call("enqueue_many", first=first, count=count)
-            )
-            depth.wait_until_calm(behind)
-            for turn in range(rounds):
-                for number, (figure, system) in enumerate(
-                    ((EMPTY, empty), (SCHEDULED, full), (WAITING, behind))
-                ):
-                    first = depth.AT_ONCE + (3 * turn + number) * calls
-                    seconds = one_at_a_time(system, first, calls, runs=system is not behind)
-                    sitting.note(figure, Spooler, place, statistics.median(seconds) * MICRO, "us")
+    with (
+        depth.scheduled(sitting) as (full, place),
+        sitting.running(Spooler, place) as empty,
+        sitting.running(Spooler, place) as behind,
+    ):
+        behind.hold()
+        sitting.tell(f"enqueueing {waiting:,} jobs into a paused queue on {place}")
+        depth.in_portions(
+            waiting, lambda first, count: behind.call("enqueue_many", first=first, count=count)
+        )
+        depth.wait_until_calm(behind)
+        for turn in range(rounds):
+            for number, (figure, system) in enumerate(
+                ((EMPTY, empty), (SCHEDULED, full), (WAITING, behind))
+            ):
+                first = depth.AT_ONCE + (3 * turn + number) * calls
+                seconds = one_at_a_time(system, first, calls, runs=system is not behind)
+                sitting.note(figure, Spooler, place, statistics.median(seconds) * MICRO, "us")
 
 
 def in_bulk(sitting: Sitting) -> None:

@@ -135,7 +135,7 @@ class Figures:
         ratios = [
             sample.value / theirs[sample.pair]
             for sample in self.find(figure, OURS, place)
-            if theirs.get(sample.pair)
+            if sample.pair and theirs.get(sample.pair)
         ]
         return Spread.of(ratios) if ratios else None
 

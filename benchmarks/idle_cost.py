@@ -13,11 +13,11 @@ from .systems.uwsgi import BareSpooler, Spooler, UwsgiTasks
 
 TITLE: Final = "Idle cost"
 HOW: Final = """\
-Processor time of all processes of a system, its Redis included and its producer not where that is
-a process of its own, while nothing runs. *Many scheduled* is 1,000,000 jobs (20,000 in the short form)
-for a later day, four spoolers that look once a second; memory is taken before and after. What a
-start costs with them, to compare all files with their rows once, is over by then. *Some
-scheduled* is 50,000 (5,000) for us and for the bare spooler."""
+Processor time of all processes of a system, while nothing runs: its Redis included, its producer
+too. *Many scheduled* is 1,000,000 jobs (20,000 in the short form) for a later day, four spoolers
+that look once a second; memory is taken before and after. What a start costs with them, to compare
+all files with their rows once, is over by then. *Some scheduled* is 50,000 (5,000) for us and for
+the bare spooler."""
 
 EMPTY: Final = "idle, nothing waits"
 SOME: Final = "idle, some scheduled"

@@ -16,9 +16,9 @@ TITLE: Final = "Schedule accuracy"
 HOW: Final = """\
 Jobs are scheduled one after the other, each for a moment of its own, 30 ms apart, and the pool is
 idle when the first is due: from the exact due time to the first line of the job. *Crowd*: 100,000
-jobs (5,000 in the short form) are due in the same second; from half a second before, urgent jobs are
-enqueued one after the other until some seconds later. The longest time from the call, any wait for
-a lock included, to the first line counts."""
+jobs (5,000 in the short form) are due in the same second; from half a second before, urgent jobs
+are enqueued one after the other until some seconds later. The longest time from the call, any wait
+for a lock included, to the first line counts."""
 
 EARLIEST: Final = "after its time, the earliest"
 P50: Final = "after its time, p50"

@@ -100,9 +100,7 @@ class Sitting:
 
     def count(self, figure: str, row: str, place: str, value: float, unit: str) -> None:
         """Keep one figure under any name, and say it."""
-        self.samples.append(
-            Sample(self.question, figure, row, place, value, unit, self._pair)
-        )
+        self.samples.append(Sample(self.question, figure, row, place, value, unit, self._pair))
         self.tell(f"{figure}, {row}, {place}: {shown(value)} {unit}")
 
     def tell(self, text: str) -> None:

@@ -32,12 +32,14 @@ BIN: Final = Path(sys.executable).parent
 class Guarantees:
     """What a system promises as it is configured here, in a few words each."""
 
+    leaves_queue: str
     worker_killed: str
     power_cut: str
     status: str
     poison: str
     signed: str
     context: str
+    log: str = "no"
 
 
 class System:

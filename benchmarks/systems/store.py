@@ -70,10 +70,11 @@ class OnRedis(WithConsumers):
 class HueyRedis(OnRedis):
     """Huey on Redis."""
 
-    name: ClassVar = "Huey, Redis"
+    name: ClassVar = "Huey on Redis"
     app: ClassVar = "huey_app"
     distribution: ClassVar = "huey"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="before the run",
         worker_killed="lost",
         power_cut="the last second lost",
         status="result",
@@ -91,8 +92,9 @@ class HueyRedis(OnRedis):
 class HueySqlite(HueyRedis):
     """Huey on SQLite."""
 
-    name: ClassVar = "Huey, SQLite"
+    name: ClassVar = "Huey on SQLite"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="before the run",
         worker_killed="lost",
         power_cut="kept",
         status="result",
@@ -108,10 +110,11 @@ class HueySqlite(HueyRedis):
 class CeleryRedis(OnRedis):
     """Celery on Redis."""
 
-    name: ClassVar = "Celery, Redis"
+    name: ClassVar = "Celery on Redis"
     app: ClassVar = "celery_app"
     distribution: ClassVar = "celery"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="when its result is stored",
         worker_killed="run again",
         power_cut="the last second lost",
         status="state, result",
@@ -128,10 +131,11 @@ class CeleryRedis(OnRedis):
 class RqRedis(OnRedis):
     """RQ on Redis."""
 
-    name: ClassVar = "RQ, Redis"
+    name: ClassVar = "RQ on Redis"
     app: ClassVar = "rq_app"
     distribution: ClassVar = "rq"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="before the run, noted as started",
         worker_killed="failed after its timeout",
         power_cut="the last second lost",
         status="state, result",
@@ -148,10 +152,11 @@ class RqRedis(OnRedis):
 class DramatiqRedis(OnRedis):
     """Dramatiq on Redis."""
 
-    name: ClassVar = "Dramatiq, Redis"
+    name: ClassVar = "Dramatiq on Redis"
     app: ClassVar = "dramatiq_app"
     distribution: ClassVar = "dramatiq"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="when its result is stored",
         worker_killed="run again after a minute",
         power_cut="the last second lost",
         status="result",

@@ -87,6 +87,7 @@ class BareSpooler(OnUwsgi):
     app: ClassVar = "bare"
     distribution: ClassVar = "uWSGI"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="after the run",
         worker_killed="run again",
         power_cut="lost, or half a file",
         status="none",
@@ -103,6 +104,7 @@ class UwsgiTasks(OnUwsgi):
     app: ClassVar = "uwsgi_tasks_app"
     distribution: ClassVar = "uwsgi-tasks"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="after the run",
         worker_killed="run again",
         power_cut="lost, or half a file",
         status="none",
@@ -119,6 +121,7 @@ class Spooler(OnUwsgi):
     app: ClassVar = "spooler"
     distribution: ClassVar = "Flask-Spooler"
     guarantees: ClassVar = Guarantees(
+        leaves_queue="when its final state is committed",
         worker_killed="run again, counted",
         power_cut="kept with `power`",
         status="state, result, attempts",
