@@ -10,8 +10,8 @@ from . import depth
 from .marks import wait_until
 from .sitting import DISK, MEMORY, Sitting
 from .systems import PATIENCE, System
-from .systems.store import CeleryRedis, DramatiqRedis, HueyRedis, HueySqlite, RqRedis
-from .systems.uwsgi import BareSpooler, Spooler, UwsgiTasks
+from .systems.peers import PEERS
+from .systems.uwsgi import Spooler
 
 TITLE: Final = "Enqueue"
 HOW: Final = """\
@@ -34,10 +34,6 @@ ONE_BY_ONE: Final = "the same one by one, each job"
 POWER: Final = "enqueue, power, alone"
 SYNCS: Final = "the file system's own two syncs"
 BEYOND: Final = "enqueue, power, beyond two syncs"
-
-PEERS: Final[list[type[System]]] = [
-    BareSpooler, HueyRedis, UwsgiTasks, HueySqlite, CeleryRedis, DramatiqRedis, RqRedis,
-]  # fmt: skip
 
 MICRO: Final = 1e6
 

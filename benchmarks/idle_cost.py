@@ -8,8 +8,8 @@ from typing import Final
 from . import depth
 from .sitting import MEMORY, Sitting
 from .systems import System
-from .systems.store import CeleryRedis, DramatiqRedis, HueyRedis, HueySqlite, RqRedis
-from .systems.uwsgi import BareSpooler, Spooler, UwsgiTasks
+from .systems.peers import ALL
+from .systems.uwsgi import BareSpooler, Spooler
 
 TITLE: Final = "Idle cost"
 HOW: Final = """\
@@ -28,10 +28,6 @@ AFTER: Final = "memory after"
 SOME_JOBS: Final = (50_000, 5_000)
 CORE: Final = "% of a core"
 
-PEERS: Final[list[type[System]]] = [
-    BareSpooler, HueyRedis, UwsgiTasks, HueySqlite, CeleryRedis, DramatiqRedis, RqRedis,
-]  # fmt: skip
-
 
 def measure(sitting: Sitting) -> None:
     seconds = sitting.size(10, 3)
@@ -41,7 +37,7 @@ def measure(sitting: Sitting) -> None:
             time.sleep(2)
             sitting.note(EMPTY, kind, place, idle(system, seconds), CORE)
 
-    for kind in (Spooler, *PEERS):
+    for kind in ALL:
         sitting.attempt(nothing, kind, MEMORY)
     with sitting.tolerating("some scheduled"):
         some(sitting, seconds)

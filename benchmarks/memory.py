@@ -7,8 +7,7 @@ from typing import Final
 from .marks import wait_until
 from .sitting import MEMORY, Sitting
 from .systems import PATIENCE, System
-from .systems.store import CeleryRedis, DramatiqRedis, HueyRedis, HueySqlite, RqRedis
-from .systems.uwsgi import BareSpooler, Spooler, UwsgiTasks
+from .systems.peers import ALL
 
 TITLE: Final = "Memory"
 HOW: Final = """\
@@ -19,10 +18,6 @@ and Redis; their web workers would come on top."""
 
 WHOLE: Final = "memory, whole"
 REDIS: Final = "memory, of that Redis"
-
-PEERS: Final[list[type[System]]] = [
-    BareSpooler, HueyRedis, UwsgiTasks, HueySqlite, CeleryRedis, DramatiqRedis, RqRedis,
-]  # fmt: skip
 
 
 def measure(sitting: Sitting) -> None:
@@ -39,5 +34,5 @@ def measure(sitting: Sitting) -> None:
             sitting.note(REDIS, kind, place, parts["redis"], "MB")
 
     for _ in range(sitting.size(3, 1)):
-        for kind in (Spooler, *PEERS):
+        for kind in ALL:
             sitting.attempt(memory, kind, MEMORY)

@@ -119,7 +119,8 @@ def measured(figures: Figures, chapter: Chapter) -> list[str]:
     titles = figures.titles(chapter.title)
     if not titles:
         return []
-    beside, alone = [], []
+    beside: list[tuple[str, str]] = []
+    alone: list[tuple[str, str]] = []
     for figure, unit in titles:
         (alone if figures.systems(figure) == [OURS] else beside).append((figure, unit))
     tables = [one_figure(figures, figure, unit) for figure, unit in beside]

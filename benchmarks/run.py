@@ -25,8 +25,8 @@ from . import bars, enqueue, machine, plot, report, start_latency, throughput
 from .figures import Figures
 from .processes import ROOT
 from .sitting import DISK, MEMORY, Sitting, new_sitting
-from .systems import System, store
-from .systems.uwsgi import Spooler
+from .systems import store
+from .systems.peers import ALL
 
 QUESTIONS: Final = (
     "throughput",
@@ -38,8 +38,6 @@ QUESTIONS: Final = (
     "memory",
     "system_calls",
 )
-
-SYSTEMS: Final[list[type[System]]] = [Spooler, *throughput.PEERS]
 
 PAGE: Final = "benchmarks.md"
 
@@ -62,7 +60,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)  # so that everything which was started is ended
     modules = [importlib.import_module(f"benchmarks.{name}") for name in wanted.only or QUESTIONS]
     with new_sitting(short=wanted.short) as sitting:
-        found = machine.facts(sitting.places, SYSTEMS)
+        found = machine.facts(sitting.places, ALL)
         for module in modules:
             ask(sitting, module)
     is_whole = not (wanted.short or wanted.only)
@@ -112,7 +110,7 @@ def write(sitting: Sitting, modules: list[ModuleType], found: dict[str, str], ou
             judged,
             chapters,
             found,
-            {system.name: system.guarantees for system in SYSTEMS},
+            {system.name: system.guarantees for system in ALL},
             sitting.failures,
             when=time.strftime("%Y-%m-%d"),
             short=sitting.short,

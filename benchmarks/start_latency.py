@@ -9,8 +9,8 @@ from .enqueue import one_at_a_time
 from .figures import percentile
 from .sitting import DISK, MEMORY, Sitting
 from .systems import System
-from .systems.store import CeleryRedis, DramatiqRedis, HueyRedis, HueySqlite, RqRedis
-from .systems.uwsgi import BareSpooler, Spooler, UwsgiTasks
+from .systems.peers import PEERS
+from .systems.uwsgi import Spooler
 
 TITLE: Final = "Start latency"
 HOW: Final = """\
@@ -24,10 +24,6 @@ P99: Final = "start latency, p99"
 POWER: Final = "start latency, power, p50"
 ADDED: Final = "start latency, added by power"
 SYNCS: Final = "two syncs beside it"
-
-PEERS: Final[list[type[System]]] = [
-    BareSpooler, HueyRedis, UwsgiTasks, HueySqlite, CeleryRedis, DramatiqRedis, RqRedis,
-]  # fmt: skip
 
 MILLI: Final = 1e3
 BATCH: Final = 20
