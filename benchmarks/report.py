@@ -11,6 +11,8 @@ from .figures import OURS, Figures, Spread, shown
 from .systems import Guarantees
 
 WORDS: Final = {True: "yes", False: "**no**", None: ""}
+SHORT_WORDS: Final = {True: "(yes)", False: "(no)", None: ""}
+"""In parentheses: fewer jobs were measured than the bar names."""
 
 PROMISES: Final = {
     "leaves_queue": "leaves the queue",
@@ -86,7 +88,7 @@ def whole(
         "right after the other. A cell is the median of the runs, with the smallest and largest.",
         "![Drain, enqueue and start latency of all systems](benchmarks.svg)",
         "## What has to be reached",
-        verdicts(judged),
+        verdicts(judged, SHORT_WORDS if short else WORDS),
         "## What each system promises",
         "Correctness is not traded: the engine under test has all its guarantees on. Where nothing "
         "else is said ours runs with `process`, which survives everything but a power cut; "
@@ -103,8 +105,8 @@ def whole(
     return "\n\n".join(parts) + "\n"
 
 
-def verdicts(judged: Iterable[Judged]) -> str:
-    rows = [[bar.figure, bar.demand, bar.measured, WORDS[bar.met]] for bar in judged]
+def verdicts(judged: Iterable[Judged], words: dict[bool | None, str]) -> str:
+    rows = [[bar.figure, bar.demand, bar.measured, words[bar.met]] for bar in judged]
     return table(["figure", "bar", "measured", "met"], rows)
 
 

@@ -122,7 +122,7 @@ def write(sitting: Sitting, modules: list[ModuleType], found: dict[str, str], ou
     samples = [dataclasses.asdict(sample) for sample in sitting.samples]
     out.with_suffix(".json").write_text(json.dumps({"machine": found, "samples": samples}))
     if sitting.short:
-        print("the short form: fewer jobs and runs than the bars name")
+        print("the short form: fewer jobs and runs than the bars name, so nothing is met for good")
     for bar in judged:
         print(f"{ {True: 'met', False: 'NOT MET', None: '-'}[bar.met]:8} {bar.figure}: "
               f"{bar.measured} (bar: {bar.demand})")  # fmt: skip

@@ -123,12 +123,18 @@ def test_the_page_holds_verdicts_promises_figures_and_what_failed() -> None:
         when="2026-01-01",
         short=True,
     )
-    assert "| a figure | a bar | 5 ms | **no** |" in page
+    assert "| a figure | a bar | 5 ms | (no) |" in page
     assert "| drain, jobs/s | disk | ours / theirs, disk |" in page
     assert "| Huey | 4,750 | 2 |" in page
     assert f"| {OURS} | after | run again | kept | state | dead | yes | yes | no |" in page
     assert "the short form" in page
     assert "- Question, RQ on disk: TimeoutError()" in page
+
+
+def test_only_a_whole_sitting_says_yes_or_no_without_reserve() -> None:
+    judged = [bars.Judged("a figure", "a bar", "5 ms", True)]
+    assert report.verdicts(judged, report.WORDS).endswith("| yes |")
+    assert report.verdicts(judged, report.SHORT_WORDS).endswith("| (yes) |")
 
 
 def test_a_question_that_was_not_asked_has_no_chapter() -> None:
