@@ -31,8 +31,33 @@ def lasting(n: int, seconds: float) -> int:
     return n
 
 
+@spooler.task
+def noting_pickup(n: int) -> int:
+    """Note in the place of the enqueue when uWSGI handed this job to its spooler."""
+    MARKS.sent[n] = picked_up
+    return MARKS.run(n)
+
+
+picked_up = 0.0
+
+
 def set_up(app: Flask) -> None:
     spooler.init_app(app)
+    if "BENCH_PICKUPS" in os.environ:
+        _watch_pickups()
+
+
+def _watch_pickups() -> None:
+    import uwsgi
+
+    handler = uwsgi.spooler
+
+    def handle(packet: dict[str | bytes, bytes]) -> int:
+        global picked_up
+        picked_up = time.time()
+        return int(handler(packet))
+
+    uwsgi.spooler = handle
 
 
 def enqueue(n: int) -> None:
@@ -60,6 +85,12 @@ def enqueue_due(first: int, count: int, moment: float) -> None:
     """Schedule jobs together for one moment."""
     at = datetime.fromtimestamp(moment, timezone.utc)
     job.using(at=at).enqueue_many([(n,) for n in range(first, first + count)])
+
+
+def enqueue_noting_pickup(first: int, count: int) -> None:
+    """Enqueue jobs one by one that note when they were picked up."""
+    for n in range(first, first + count):
+        noting_pickup.enqueue(n)
 
 
 def enqueue_lasting(first: int, count: int, seconds: float) -> None:

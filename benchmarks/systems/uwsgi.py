@@ -138,6 +138,7 @@ class Spooler(OnUwsgi):
             "SPOOLER_DIRECTORY": str(self.spool),
             "SPOOLER_PROCESSES": str(self.processes),
             "FLASK_SPOOLER_DURABILITY": self.options.get("durability", "process"),
+            **({"BENCH_PICKUPS": "1"} if "pickups" in self.options else {}),
         }
 
     def ini(self) -> str:
