@@ -51,4 +51,4 @@ lint: .venv/installed ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove what these commands made, but no spool
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
