@@ -55,6 +55,12 @@ def module() -> ModuleType | None:
     return found
 
 
+def version() -> str:
+    """Return the version of the uWSGI that this process runs in, empty outside of one."""
+    uwsgi = module()
+    return os.fsdecode(uwsgi.version) if uwsgi is not None else ""
+
+
 def inside() -> bool:
     """Tell whether this process runs under a uWSGI master."""
     uwsgi = module()
@@ -89,6 +95,12 @@ def spooler_pids() -> list[int]:
     if uwsgi is None:
         return []
     return [pid for pid in uwsgi.spooler_pids() if pid > 0]
+
+
+def has_pool() -> bool:
+    """Tell whether this server was told to run spoolers of its own, alive or not."""
+    uwsgi = module()
+    return uwsgi is not None and "spooler" in uwsgi.opt
 
 
 def spooler_directories() -> list[str]:

@@ -1,8 +1,9 @@
 """How long attempts waited and ran, in classes: what figures and charts are made of.
 
-Owns the bounds of the classes. The ledger counts each attempt that ends once, by minute and by
-its two classes, in the commit that ends it; so the figures are exact, and reading them costs the
-same with a million jobs as with ten. A percentile read off them is the bound of its class.
+Owns the bounds of the classes. The ledger counts each attempt that ends in the commit that ends
+it, by its two classes: once in its minute, for charts, and once in the totals, which are never
+deleted. So the figures are exact, and reading them costs the same with a million jobs as with
+ten. A percentile read off them is the bound of its class.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ BOUNDS: Final = (
     300.0, 1800.0, 7200.0,
 )  # fmt: skip
 """Upper bounds in seconds, inclusive; one more class takes what is longer."""
+
+HISTORY: Final = 48 * 60
+"""Minutes for which endings are kept by the minute."""
 
 
 def class_of(seconds: float) -> int:

@@ -30,6 +30,16 @@ class UnknownConfigKey(ConfigError):
         super().__init__(key, f"one of the known keys ({', '.join(known)})", key)
 
 
+class ExtraMissing(SpoolerError):
+    """Something optional was asked for whose package is not installed."""
+
+    def __init__(self, wanted: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{wanted} needs {package}, which is not installed: "
+            f"pip install 'Flask-Spooler[{extra}]'"
+        )
+
+
 class NotInitialised(SpoolerError):
     """A task was enqueued before its `Spooler` met an app."""
 

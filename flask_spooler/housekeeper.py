@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from . import _uwsgi, operations, upkeep
+from .endings import HISTORY
 from .engine import SpoolEngine
 from .errors import LedgerError, PacketError
 from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
@@ -67,6 +68,7 @@ class Housekeeper:
         self._spool = engine.spool
         self._ledger = engine.ledger
         self._tick_at = 0.0
+        self._minute = 0
         self._survey: Iterator[int] = iter(())
         self._urgent = False
         self._looked_at = (time.time(), time.monotonic())
@@ -121,6 +123,7 @@ class Housekeeper:
                 self._record_done(now)
                 more = upkeep.expire(self.engine, now, STEP) == STEP or more
                 more = self._forget_old(now) or more
+                self._forget_minutes(int(now // 60))
             more = self._continue_survey(now, tick) or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
@@ -222,6 +225,14 @@ class Housekeeper:
         """Delete a step of what is past its retention; True when there may be more."""
         before = now - self.retention
         return operations.purge(self.engine, before, STEP, RETIRING) == STEP
+
+    def _forget_minutes(self, minute: int) -> None:
+        """Delete what the history of minutes has too much: a step a tick until it is done."""
+        if minute == self._minute:
+            return
+        with self._ledger.transaction() as rows:
+            if not rows.forget_minute(minute - HISTORY):
+                self._minute = minute
 
     def _continue_survey(self, now: float, tick: bool) -> bool:
         """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when it is urgent.

@@ -17,6 +17,7 @@ place              what lies there
 ``key``            signs job files
 ``wake``           a FIFO: one byte wakes the housekeeper
 ``housekeeper``    the lock file of the one housekeeper
+``quarantined``    one byte for each file that ever went to ``corrupt/``
 =================  ========================================================================
 
 Invariant: only the process that holds its lock moves or unlinks a file in the window or in
@@ -33,6 +34,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import itertools
 import math
 import os
 import re
@@ -106,6 +108,10 @@ class Spool:
     @property
     def housekeeper_lock(self) -> Path:
         return self.root / "housekeeper"
+
+    @property
+    def _tally(self) -> Path:
+        return self.root / "quarantined"
 
     def prepare(self) -> None:
         """Make what is missing of the directories, all 0700, and the doorbell.
@@ -381,12 +387,22 @@ class Spool:
         kept = f"{time.time_ns():019d}_{window_name.replace('/', '_')}"[:250]
         reach("quarantine.rename")
         source = self._window(window_name) if directory is None else f"{directory}/{window_name}"
-        return kept if self._move(source, self.root / CORRUPT / kept) else None
+        return kept if self._put_into_quarantine(source, kept) else None
 
     def quarantine_from(self, place: str, name: str) -> None:
         """Rename an unreadable file from one of our own directories to ``corrupt/``."""
         kept = f"{time.time_ns():019d}_{place}_{name}"[:250]
-        self._move(self.root / place / name, self.root / CORRUPT / kept)
+        self._put_into_quarantine(self.root / place / name, kept)
+
+    def _put_into_quarantine(self, source: str | Path, kept: str) -> bool:
+        moved = self._move(source, self.root / CORRUPT / kept)
+        if moved:
+            # A file of its own, because people empty corrupt/ and ledgers are replaced. On a full
+            # disk the figure falls behind, and nothing else.
+            with contextlib.suppress(OSError), open(self._tally, "ab", opener=private) as tally:
+                tally.write(b"!")
+                self._give_to_owner(tally.fileno())
+        return moved
 
     def lease(self, window_name: str, until: float) -> None:
         """Keep uWSGI from looking at a file before `until`; lock holder or housekeeper only.
@@ -445,6 +461,46 @@ class Spool:
             return now - (found.st_ctime if place == TAKEN else found.st_mtime)
         except FileNotFoundError:
             return float("inf")
+
+    def count(self, place: str, most: int) -> int:
+        """Return how many files lie in one of our directories; beyond `most` nobody counts."""
+        return sum(1 for _ in itertools.islice(self.names(place), most))
+
+    def quarantined(self) -> int:
+        """Return how many files were ever put into ``corrupt/``."""
+        try:
+            return self._tally.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def free_bytes(self) -> int:
+        """Return how much room the spool's file system has left for its owner."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize
+
+    def is_writable(self) -> bool:
+        """Tell whether files can be made and moved here, without making one."""
+        found = os.statvfs(self.root)
+        no_names_left = found.f_files > 0 and found.f_favail == 0
+        if found.f_flag & os.ST_RDONLY or found.f_bavail == 0 or no_names_left:
+            return False
+        places = [self.root, *(self.root / place for place in PLACES)]
+        return all(os.access(place, os.W_OK | os.X_OK) for place in places)
+
+    def has_housekeeper(self) -> bool:
+        """Tell whether a housekeeper lives: it holds its lock as long as it does.
+
+        A shared lock, tried and let go: two who ask do not mislead each other, and a housekeeper
+        that begins at this very moment waits some microseconds.
+        """
+        try:
+            with open(self.housekeeper_lock, "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def counts(self) -> dict[str, int]:
         """Return how many files lie in each place, the window included."""

@@ -24,11 +24,11 @@ LAYERS = [
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform", "aside"],
-    ["taken", "worker", "dispatch", "eager"],
+    ["taken", "worker", "dispatch", "eager", "tracing"],
     ["housekeeper"],
     ["extension"],
     ["__init__"],
-    ["tables", "log", "dashboard", "metrics", "doctor", "testing", "cli"],
+    ["tables", "log", "metrics", "health", "dashboard", "doctor", "testing", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]

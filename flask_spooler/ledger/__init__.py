@@ -37,6 +37,7 @@ from ..interrupts import shielded
 from ..job import QUEUED, RUNNING, STATES, is_id
 from ..record import Attempt, Record, Row
 from .connection import Connection, trouble
+from .figures import SQLITE_VERSION, Ended, Figures, read_figures
 from .transaction import (
     LONGEST_SHOWN,
     ROW,
@@ -49,7 +50,17 @@ from .transaction import (
 )
 from .writing import Writing
 
-__all__ = ["BUSY_SECONDS", "LONGEST_SHOWN", "Held", "Ledger", "Seen", "Transaction"]
+__all__ = [
+    "BUSY_SECONDS",
+    "LONGEST_SHOWN",
+    "SQLITE_VERSION",
+    "Ended",
+    "Figures",
+    "Held",
+    "Ledger",
+    "Seen",
+    "Transaction",
+]
 
 BUSY_SECONDS: Final = 5.0
 """How long a transaction waits for the write lock before it gives up."""
@@ -192,6 +203,16 @@ class Ledger:
                     above, due = first
                     oldest[queue] = min(due, oldest.get(queue, due))
         return oldest
+
+    def figures(self, now: float) -> Figures:
+        """Return what monitoring wants to know, all of it at one moment."""
+        with self._reading() as run:
+            run("SAVEPOINT figures")
+            try:
+                in_window = list(self.in_window().values())
+                return read_figures(run, now, in_window, self.oldest_queued())
+            finally:
+                run("RELEASE figures")
 
     def next_due(self) -> float | None:
         """Return when the next scheduled or retrying job is due."""

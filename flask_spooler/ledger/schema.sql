@@ -71,17 +71,19 @@ CREATE TABLE IF NOT EXISTS attempts (
 
 -- How many jobs there are, kept by triggers: counting a million rows takes a second, this none.
 -- Running jobs count as queued here, so that a start changes nothing; they are few, and counted.
+-- Those that were deleted are counted too, so that number + deleted of all states never falls.
 CREATE TABLE IF NOT EXISTS tally (
-    queue  TEXT    NOT NULL,
-    task   TEXT    NOT NULL,
-    state  TEXT    NOT NULL,
-    number INTEGER NOT NULL,
+    queue   TEXT    NOT NULL,
+    task    TEXT    NOT NULL,
+    state   TEXT    NOT NULL,
+    number  INTEGER NOT NULL,
+    deleted INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, task, state)
 ) WITHOUT ROWID;
 
 CREATE TRIGGER IF NOT EXISTS tally_insert AFTER INSERT ON jobs BEGIN
     INSERT INTO tally
-        VALUES (new.queue, new.task, iif(new.state = 'running', 'queued', new.state), 1)
+        VALUES (new.queue, new.task, iif(new.state = 'running', 'queued', new.state), 1, 0)
         ON CONFLICT DO UPDATE SET number = number + 1;
 END;
 CREATE TRIGGER IF NOT EXISTS tally_update AFTER UPDATE OF state ON jobs
@@ -90,16 +92,16 @@ WHEN iif(old.state = 'running', 'queued', old.state)
     UPDATE tally SET number = number - 1 WHERE queue = old.queue AND task = old.task
         AND state = iif(old.state = 'running', 'queued', old.state);
     INSERT INTO tally
-        VALUES (new.queue, new.task, iif(new.state = 'running', 'queued', new.state), 1)
+        VALUES (new.queue, new.task, iif(new.state = 'running', 'queued', new.state), 1, 0)
         ON CONFLICT DO UPDATE SET number = number + 1;
 END;
 CREATE TRIGGER IF NOT EXISTS tally_delete AFTER DELETE ON jobs BEGIN
-    UPDATE tally SET number = number - 1 WHERE queue = old.queue AND task = old.task
+    UPDATE tally SET number = number - 1, deleted = deleted + 1 WHERE queue = old.queue AND task = old.task
         AND state = iif(old.state = 'running', 'queued', old.state);
 END;
 
 -- Attempts that ended, by minute, and by how long they waited and ran: the bounds of the classes
--- are in endings.py. Minute 0 holds what is older than the history of minutes.
+-- are in endings.py. A history of two days for charts; what is older is deleted.
 CREATE TABLE IF NOT EXISTS endings (
     minute  INTEGER NOT NULL,
     queue   TEXT    NOT NULL,
@@ -112,6 +114,22 @@ CREATE TABLE IF NOT EXISTS endings (
     run_seconds  REAL NOT NULL,
     longest_run  REAL NOT NULL,
     PRIMARY KEY (minute, queue, task, outcome, waited, ran)
+) WITHOUT ROWID;
+
+-- The same attempts since the ledger began, without minutes: what never falls, and costs the same
+-- to read after a year as after a day. `latest` is when the last of them ended.
+CREATE TABLE IF NOT EXISTS totals (
+    queue   TEXT    NOT NULL,
+    task    TEXT    NOT NULL,
+    outcome TEXT    NOT NULL,
+    waited  INTEGER NOT NULL,
+    ran     INTEGER NOT NULL,
+    number  INTEGER NOT NULL,
+    wait_seconds REAL NOT NULL,
+    run_seconds  REAL NOT NULL,
+    longest_run  REAL NOT NULL,
+    latest       REAL NOT NULL,
+    PRIMARY KEY (queue, task, outcome, waited, ran)
 ) WITHOUT ROWID;
 
 -- What a job has printed and logged, in parts of the order in which they came.

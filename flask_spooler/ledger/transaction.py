@@ -250,6 +250,26 @@ class Transaction:
             " longest_run = max(longest_run, excluded.longest_run)",
             (minute, row.queue, row.task, change.outcome, *classes, waited, ran, ran),
         )
+        self._run(
+            "INSERT INTO totals VALUES (?,?,?,?,?,1,?,?,?,?) ON CONFLICT DO UPDATE SET"
+            " number = number + 1, wait_seconds = wait_seconds + excluded.wait_seconds,"
+            " run_seconds = run_seconds + excluded.run_seconds,"
+            " longest_run = max(longest_run, excluded.longest_run),"
+            " latest = max(latest, excluded.latest)",
+            (row.queue, row.task, change.outcome, *classes, waited, ran, ran, change.ended_at),
+        )
+
+    def forget_minute(self, before: int) -> bool:
+        """Delete the oldest minute of the history if it is before this one; False if none is.
+
+        A minute a step, so that nobody waits for it. The totals keep what it counted.
+        """
+        self._run(
+            "DELETE FROM endings WHERE minute ="
+            " (SELECT minute FROM endings WHERE minute < ? ORDER BY minute LIMIT 1)",
+            (before,),
+        )
+        return bool(self._connection.changes())
 
     def close(self, job_id: str, state: str, now: float, why: ErrorInfo | None) -> bool:
         """Make a job that is not running final; False when it runs or is final already."""
