@@ -42,6 +42,7 @@ class Config:
     max_payload: int = 16 * 2**20
     foreign_packets: frozenset[str] = frozenset()
     eager: bool = False
+    tracing: bool = False
     dashboard_token: str | None = None
     dashboard_read_token: str | None = None
     dashboard_prefix: str = "/spooler"
@@ -201,6 +202,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SPOOLER_MAX_PAYLOAD": _payload,
     "SPOOLER_FOREIGN_PACKETS": _libraries,
     "SPOOLER_EAGER": _boolean,
+    "SPOOLER_TRACING": _boolean,
     "SPOOLER_DASHBOARD_TOKEN": _text,
     "SPOOLER_DASHBOARD_READ_TOKEN": _text,
     "SPOOLER_DASHBOARD_PREFIX": _prefix,

@@ -23,6 +23,7 @@ from .engine import SpoolEngine
 from .errors import (
     ConfigError,
     DuplicateTask,
+    ExtraMissing,
     JobNotFound,
     NotInitialised,
     OptionError,
@@ -73,14 +74,18 @@ class Spooler:
         """Read the `SPOOLER_*` configuration, and be there for this app.
 
         Raises `ConfigError` for wrong values, for keys that do not exist, and inside uWSGI for a
-        directory that no spooler of the server scans.
+        directory that no spooler of the server scans; `ExtraMissing` for `SPOOLER_TRACING` without
+        its package.
         """
         config = read_config(app.config, os.environ, _project_root(app))
         spool = Spool(config.directory, sync=config.durability == "power")
-        engine = SpoolEngine(
+        make_engine, make_worker = _parts(config)
+        engine = make_engine(
             spool, key=config.key, max_payload=config.max_payload, queues=config.queues
         )
-        worker = Worker(app, engine, self.tasks, max_crashes=config.max_crashes, grace=config.grace)
+        worker = make_worker(
+            app, engine, self.tasks, max_crashes=config.max_crashes, grace=config.grace
+        )
         desk = Desk(worker, config.foreign_packets)
         desk.bare = self._bare
         app.extensions[EXTENSION] = AppState(self, config, engine, desk)
@@ -194,6 +199,17 @@ class Spooler:
         open_desk(desk)
         keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
         keepers.append(keeper)
+
+
+def _parts(config: Config) -> tuple[type[SpoolEngine], type[Worker]]:
+    """Return what enqueues and what runs: the plain ones know nothing of tracing."""
+    if not config.tracing:
+        return SpoolEngine, Worker
+    try:
+        from .tracing import TracedEngine, TracedWorker
+    except ImportError:
+        raise ExtraMissing("SPOOLER_TRACING", "opentelemetry-api", "tracing") from None
+    return TracedEngine, TracedWorker
 
 
 def _project_root(app: Flask) -> Path:

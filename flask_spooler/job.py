@@ -55,7 +55,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Times are unix seconds; `kwargs` is the JSON object of all arguments by parameter name.
     `backoff`, `retry_on` and `discard_on` are set only where `using(...)` overrides the task's
-    own; callables and classes travel as ``module:qualname``.
+    own; callables and classes travel as ``module:qualname``. `trace` is the W3C ``traceparent``
+    of the enqueue, where `SPOOLER_TRACING` is on.
     """
 
     id: str
@@ -73,6 +74,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     backoff: list[float] | str | None = None
     retry_on: list[str] | None = None
     discard_on: list[str] | None = None
+    trace: str | None = None
     format: int = FORMAT
 
     @property
