@@ -201,6 +201,7 @@ def test_the_last_success_of_a_task_is_exact_and_failures_do_not_touch_it(
     app: Flask, engine: SpoolEngine
 ) -> None:
     attempt(engine, ended_at=NOW + 7.25, ran=3.0)
+    attempt(engine, ended_at=NOW + 6.0, ran=3.0)  # written down late
     attempt(engine, ended_at=NOW + 5.0, queue="other")
     attempt(engine, ended_at=NOW + 60.0, outcome="failed")
     attempt(engine, ended_at=NOW + 60.0, outcome="failed", task="never")

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Response
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from app import app
 from flask_spooler.health import health
@@ -45,7 +45,9 @@ def shown(span: ReadableSpan) -> dict[str, Any]:
 
 if "SPANS" in os.environ:
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(ToFile(os.environ["SPANS"])))
+    # With a thread, made before the master forks: it has to begin anew in workers and spoolers.
+    exporter = ToFile(os.environ["SPANS"])
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=50))
     trace.set_tracer_provider(provider)
 
 
