@@ -17,7 +17,6 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -26,11 +25,12 @@ from . import _uwsgi, operations, upkeep
 from .endings import HISTORY
 from .engine import SpoolEngine
 from .errors import LedgerError, PacketError
-from .job import CANCELLED, EXPIRED, FINAL, QUEUED, RUNNING, SUCCEEDED
+from .job import CANCELLED, EXPIRED, QUEUED, RUNNING, SUCCEEDED
 from .lifecycle import drain_at_end
 from .record import Unrecorded
-from .signals import announce, housekeeping_done, spool_trouble
-from .spool import DEAD, DONE, OUTCOME, TAKEN, WAITING, WRITING, private
+from .signals import announce, spool_trouble
+from .spool import DONE, OUTCOME, TAKEN, private
+from .survey import Survey
 
 TICK: Final = 1.0
 """Seconds between two looks at the window; also how long a lost wake-up can last."""
@@ -38,17 +38,11 @@ TICK: Final = 1.0
 RIPEN_AT_ONCE: Final = 500
 """Due jobs made queued in one transaction: 100,000 due in one second must not block a writer."""
 
-COMPARE_AT_ONCE: Final = 200
-"""Files compared with the ledger in one round, so that a million of them delay no due job."""
-
 STEP: Final = 200
 """Rows changed in one step of retention and expiry, so that no writer waits for them."""
 
 RETIRING: Final = frozenset({SUCCEEDED, CANCELLED, EXPIRED})
 """What retention deletes. Dead jobs wait for a person, however long that takes."""
-
-ABANDONED: Final = 3600.0
-"""Seconds after which a file in ``tmp/`` belongs to nobody any more."""
 
 CLOCK_JUMP: Final = 5.0
 """Seconds by which the clock must have gone back to be worth a line in the log."""
@@ -69,10 +63,8 @@ class Housekeeper:
         self._ledger = engine.ledger
         self._tick_at = 0.0
         self._minute = 0
-        self._survey: Iterator[int] = iter(())
-        self._urgent = False
+        self._survey = Survey(app, engine)
         self._looked_at = (time.time(), time.monotonic())
-        self._surveyed: int | None = None
 
     def run(self) -> None:
         """Wait for the lock of the one housekeeper, then keep house until the process ends."""
@@ -124,7 +116,9 @@ class Housekeeper:
                 more = upkeep.expire(self.engine, now, STEP) == STEP or more
                 more = self._forget_old(now) or more
                 self._forget_minutes(int(now // 60))
-            more = self._continue_survey(now, tick) or more
+            if self._survey.meets_another_ledger(now):
+                self._register(now)
+            more = self._survey.go_on(now, tick) or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:
             announce(spool_trouble, self.app, what="housekeeping has to wait", error=error)
@@ -233,55 +227,6 @@ class Housekeeper:
         with self._ledger.transaction() as rows:
             if not rows.forget_minute(minute - HISTORY):
                 self._minute = minute
-
-    def _continue_survey(self, now: float, tick: bool) -> bool:
-        """Go on comparing ``waiting/`` and ``dead/`` with the ledger; True when it is urgent.
-
-        Once for each ledger file that this process meets, without a pause: at its start, and when
-        somebody has deleted the ledger. After that again and again, one step a tick, for the rare
-        file whose enqueue or cancel was killed between its two steps.
-        """
-        generation = self._ledger.generation()
-        if generation != self._surveyed:
-            if self._surveyed is not None:
-                what = "the ledger was replaced, its history begins anew"
-                announce(spool_trouble, self.app, what=what, error="jobs are found by their files")
-            self._surveyed, self._urgent = generation, True
-            self._survey = self._compare_all(now)
-            self._register(now)
-        if not (self._urgent or tick):
-            return False
-        if next(self._survey, None) is None:
-            self._survey, self._urgent = self._compare_all(now), False
-        return self._urgent
-
-    def _compare_all(self, now: float) -> Iterator[int]:
-        for name in list(self._spool.names(WRITING)):
-            if self._spool.age(WRITING, name, now) > ABANDONED:
-                self._spool.sweep(name)
-        adopted = 0
-        for place in (WAITING, DEAD):
-            for number, name in enumerate(self._spool.names(place), 1):
-                try:
-                    adopted += self._compare(place, name)
-                except OSError as error:
-                    what = f"{place}/{name[:60]} cannot be read"
-                    announce(spool_trouble, self.app, what=what, error=error)
-                if number % COMPARE_AT_ONCE == 0:
-                    yield number
-        if adopted:
-            announce(housekeeping_done, self.app, what="made rows again from files", count=adopted)
-
-    def _compare(self, place: str, name: str) -> bool:
-        state = self._ledger.state(name)
-        if state is None:
-            return upkeep.adopt(self.engine, place, name)
-        if state == SUCCEEDED:
-            self._spool.remove(place, name)
-        elif state in FINAL and place == WAITING:
-            # Cancelled or expired, and killed before the file was moved.
-            self._spool.bury_waiting(name)
-        return False
 
     @staticmethod
     def _hush(bell: int) -> None:

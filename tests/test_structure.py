@@ -25,7 +25,7 @@ LAYERS = [
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform", "aside"],
     ["taken", "worker", "dispatch", "eager", "tracing"],
-    ["housekeeper"],
+    ["survey", "housekeeper"],
     ["extension"],
     ["__init__"],
     ["tables", "log", "metrics", "health", "dashboard", "doctor", "testing", "cli"],

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import apsw
 
-from ..job import STATES
+from ..job import QUEUED, RUNNING, STATES
 from ..record import Row
 
 SQLITE_VERSION: Final[str] = apsw.sqlite_lib_version()
@@ -69,6 +69,10 @@ def read_figures(
     ):
         counts.setdefault(queue, dict.fromkeys(STATES, 0))[state] += number
         enqueued[queue, task] = enqueued.get((queue, task), 0) + number + deleted
+    for row in in_window:
+        if row.state == RUNNING:  # the tally counts these as queued
+            counts[row.queue][QUEUED] -= 1
+            counts[row.queue][RUNNING] += 1
     ended = run(
         "SELECT queue, task, outcome, waited, ran, number, wait_seconds, run_seconds, latest"
         " FROM totals"

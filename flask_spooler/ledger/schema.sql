@@ -96,7 +96,8 @@ WHEN iif(old.state = 'running', 'queued', old.state)
         ON CONFLICT DO UPDATE SET number = number + 1;
 END;
 CREATE TRIGGER IF NOT EXISTS tally_delete AFTER DELETE ON jobs BEGIN
-    UPDATE tally SET number = number - 1, deleted = deleted + 1 WHERE queue = old.queue AND task = old.task
+    UPDATE tally SET number = number - 1, deleted = deleted + 1
+        WHERE queue = old.queue AND task = old.task
         AND state = iif(old.state = 'running', 'queued', old.state);
 END;
 
