@@ -188,6 +188,16 @@ def boot() -> Boot:
     return _boot(master, os.environ.get("UWSGI_RELOADS", "0"))
 
 
+def boot_name() -> str:
+    """Return `boot` as it stands in the ledger."""
+    return _boot_name(os.getpid())
+
+
+@functools.lru_cache(maxsize=2)
+def _boot_name(pid: int) -> str:
+    return str(boot())
+
+
 @functools.cache
 def _boot(master: int, reloads: str) -> Boot:
     return Boot(process(master), int(reloads))

@@ -76,7 +76,7 @@ def _is_stuck(state: AppState, figures: Figures, now: float) -> bool:
     running = [row for row in figures.in_window if row.state == RUNNING]
     if not set(_alive()) - {row.pid for row in running}:
         return False
-    if figures.draining.get(str(_uwsgi.boot()), 0.0) > now:
+    if figures.draining.get(_uwsgi.boot_name(), 0.0) > now:
         return False
     inside = Counter(row.queue for row in running)
     return any(

@@ -16,10 +16,11 @@ where its file lies.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import os
 import re
-import secrets
 import struct
 import threading
 import time
@@ -33,7 +34,6 @@ from .errors import NewerFormat, PacketError
 FORMAT: Final = 1
 MARK: Final = b"flask_spooler"
 SIGNATURE: Final = b"signature"
-DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 
 _ID: Final = re.compile(r"[0-9A-Za-z_-]{20,40}", re.ASCII)
 
@@ -159,11 +159,9 @@ def new_id(now: float | None = None) -> str:
     nanoseconds = time.time_ns() if now is None else int(now * 1e9)
     with _id_lock:
         nanoseconds = _last_nanoseconds = max(nanoseconds, _last_nanoseconds + 1)
-    return _base32(nanoseconds, 13) + _base32(secrets.randbits(80), 16)
-
-
-def _base32(number: int, width: int) -> str:
-    return "".join(DIGITS[number >> 5 * place & 31] for place in range(width - 1, -1, -1))
+    # Ten bytes are 16 digits; the first three of the time are zeros for the next 500 years.
+    digits = base64.b32hexencode(nanoseconds.to_bytes(10, "big") + os.urandom(10))
+    return digits[3:].decode().lower()
 
 
 def _sign(body: bytes, key: bytes) -> bytes:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import time
@@ -150,6 +151,9 @@ def take_part(engine: SpoolEngine, grace: float) -> None:
 
     def begin() -> None:
         global _process
+        # What was there before the fork stays: were it searched for garbage, each process would
+        # get a copy of its own of every page that holds an object.
+        gc.freeze()
         if _uwsgi.is_spooler():
             _process = SpoolerProcess(directory)
 
@@ -171,7 +175,7 @@ def drain_at_end(engines: dict[SpoolEngine, float]) -> None:
         for engine, grace in engines.items():
             # Where it fails the jobs are interrupted instead, and lose nothing.
             with contextlib.suppress(LedgerError), engine.ledger.transaction() as rows:
-                rows.drain(str(_uwsgi.boot()), time.time() + grace)
+                rows.drain(_uwsgi.boot_name(), time.time() + grace)
         os._exit(0)
 
     for number in (signal.SIGHUP, *ENDING):
@@ -185,7 +189,7 @@ def wait_for_jobs(engine: SpoolEngine, grace: float) -> None:
     noted a drain.
     """
     started = time.monotonic()
-    boot = str(_uwsgi.boot())
+    boot = _uwsgi.boot_name()
     try:
         while operations.running(engine, boot):
             waited = time.monotonic() - started

@@ -86,7 +86,8 @@ def perform(
 def _call(attempt: Attempt, app: Flask) -> Any:
     args, kwargs = attempt.task.arguments.thaw(attempt.job.kwargs)
     with app.app_context():
-        return app.ensure_sync(attempt.task.function)(*args, **kwargs)
+        function = attempt.task.function
+        return (app.ensure_sync(function) if attempt.task.is_async else function)(*args, **kwargs)
 
 
 def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:

@@ -61,9 +61,11 @@ class Queues:
 
         `heads` has the first jobs of each queue that may start any, in their order.
         """
+        if len(heads) <= 1:
+            return [job for head in heads.values() for job in head[:room]]
         if self.weights:
             return self._by_share(heads, room, rng or random.Random())
-        if not self.order or len(heads) == 1:
+        if not self.order:
             return list(heapq.merge(*heads.values()))[:room]
         named = [heads[queue] for queue in self.order if queue in heads]
         others = [head for queue, head in heads.items() if queue not in self.order]

@@ -52,7 +52,7 @@ def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Ro
     if name is None:
         return None
     rows.on_rollback(first.id, functools.partial(engine.spool.untake, first.id))
-    now, boot = time.time(), str(_uwsgi.boot())
+    now, boot = time.time(), _uwsgi.boot_name()
     row = rows.start_fresh(first.id, name, first.due_at, now, _uwsgi.me(), boot)
     if row is None:
         engine.spool.untake(first.id)

@@ -7,6 +7,7 @@ engine when it is enqueued, so the decorator works at import time, before any ap
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
@@ -47,6 +48,7 @@ class Task(Generic[P, R]):
     def __init__(self, home: Home, function: Callable[P, R], name: str, options: Options) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
         self.name = name
         self.options = options
         self.arguments = Arguments(name, function)

@@ -79,18 +79,12 @@ class Window:
     def _next_jobs(self, rows: Transaction, seen: Seen, room: int) -> list[Waiting]:
         if room <= 0:
             return []
-        waiting = rows.waiting_queues()
-        if not waiting:
-            return []
-        held = rows.held(str(_uwsgi.boot()), time.time())
-        if held.draining:
-            return []
         heads = {}
-        for queue in waiting:
+        for queue in rows.open_queues(_uwsgi.boot_name(), time.time()):
             free = self._queues.room(queue, seen.inside, room)
-            if free and queue not in held.paused:
+            if free:
                 heads[queue] = rows.heads(queue, free)
-        return self._queues.choose(heads, room) if heads else []
+        return self._queues.choose(heads, room)
 
     def _enter_window(self, job_id: str) -> str | None:
         window = self._spool.window_name(job_id)
@@ -126,7 +120,7 @@ class Window:
         full = seen.ready >= len(idle) or not self._queues.room(job.queue, seen.inside, 1)
         if full or rows.anyone_waits():
             return None, []
-        held = rows.held(str(_uwsgi.boot()), time.time())
+        held = rows.held(_uwsgi.boot_name(), time.time())
         if held.draining or job.queue in held.paused:
             return None, []
         return self._spool.window_name(job.id), idle[: seen.ready + 1]

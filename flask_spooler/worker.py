@@ -272,7 +272,7 @@ class Worker:
         job = opened.job
         if job.task not in self.tasks:
             return None
-        now, boot = time.time(), str(_uwsgi.boot())
+        now, boot = time.time(), _uwsgi.boot_name()
         return rows.start_fresh(job.id, opened.window, job.due_at, now, _uwsgi.me(), boot)
 
     def _known_row(self, rows: Transaction, opened: Opened) -> Row:
@@ -304,7 +304,7 @@ class Worker:
 
     def _admit(self, rows: Transaction, row: Row, job: Job) -> Decision:
         now = time.time()
-        held = rows.holds(row.queue, str(_uwsgi.boot()), now)
+        held = rows.holds(row.queue, _uwsgi.boot_name(), now)
         return admit(row, job, now, known=job.task in self.tasks, held=held)
 
     def _note(self, rows: Transaction, row: Row, opened: Opened, decision: Decision) -> Row:
@@ -314,7 +314,7 @@ class Worker:
             case Start(lease):
                 if lease:
                     self._spool.lease(opened.window, time.time() + lease)
-                boot = str(_uwsgi.boot())
+                boot = _uwsgi.boot_name()
                 return rows.start(job_id, opened.window, time.time(), _uwsgi.me(), boot)
             case Close(state):
                 rows.close(job_id, state, time.time(), None)

@@ -48,10 +48,8 @@ def settle(rows: Transaction, job_id: str, attempt: int, change: Change) -> bool
 
 def next_jobs(rows: Transaction, limit: int) -> list[str]:
     """Return who would enter a window with this much room, of all queues that are not paused."""
-    paused = rows.held("", 0.0).paused
-    heads = {queue: rows.heads(queue, limit) for queue in rows.waiting_queues()}
-    allowed = {queue: head for queue, head in heads.items() if queue not in paused}
-    return [job.id for job in Queues().choose(allowed, limit)]
+    heads = {queue: rows.heads(queue, limit) for queue in rows.open_queues("", 0.0)}
+    return [job.id for job in Queues().choose(heads, limit)]
 
 
 def files(engine: SpoolEngine) -> list[str]:

@@ -25,6 +25,18 @@ LONGEST_SHOWN: Final = 65_536
 ROW: Final = ", ".join(Row.__struct_fields__)
 
 
+WAITING_QUEUES: Final = (
+    "WITH RECURSIVE next(name) AS ("
+    " SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'"
+    "  AND window IS NULL ORDER BY queue LIMIT 1)"
+    " UNION ALL SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE"
+    "  state = 'queued' AND window IS NULL AND queue > name ORDER BY queue LIMIT 1)"
+    "  FROM next WHERE name IS NOT NULL)"
+    " SELECT name FROM next WHERE name IS NOT NULL"
+)
+"""One look-up in the index for each queue, however many jobs it has."""
+
+
 class Seen(NamedTuple):
     """The window at one moment."""
 
@@ -361,9 +373,14 @@ class Transaction:
         names = [name for (name,) in found]
         return Held(draining=None in names, paused=frozenset(names) - {None})
 
-    def waiting_queues(self) -> list[str]:
-        """Return the queues with jobs that wait outside the window."""
-        return waiting_queues(self._run)
+    def open_queues(self, boot: str, now: float) -> list[str]:
+        """Return the queues with jobs that wait and may start: neither paused nor draining."""
+        found = self._run(
+            f"{WAITING_QUEUES} AND name NOT IN (SELECT name FROM queues WHERE paused)"
+            " AND NOT EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)",
+            (boot, now),
+        )
+        return [name for (name,) in found]
 
     def heads(self, queue: str, limit: int) -> list[Waiting]:
         """Return who of one queue comes next: highest priority first, then the oldest due."""
@@ -458,20 +475,8 @@ def anyone_waits(run: Callable[..., Any]) -> bool:
 
 
 def waiting_queues(run: Callable[..., Any]) -> list[str]:
-    """Return the queues with jobs that wait outside the window; `run` executes a statement.
-
-    One look-up in the index for each of them, however many jobs they have.
-    """
-    found = run(
-        "WITH RECURSIVE next(name) AS ("
-        " SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'"
-        "  AND window IS NULL ORDER BY queue LIMIT 1)"
-        " UNION ALL SELECT (SELECT queue FROM jobs INDEXED BY jobs_ready WHERE"
-        "  state = 'queued' AND window IS NULL AND queue > name ORDER BY queue LIMIT 1)"
-        "  FROM next WHERE name IS NOT NULL)"
-        " SELECT name FROM next WHERE name IS NOT NULL"
-    )
-    return [name for (name,) in found]
+    """Return the queues with jobs that wait outside the window; `run` executes a statement."""
+    return [name for (name,) in run(WAITING_QUEUES)]
 
 
 def _columns(error: ErrorInfo | None) -> tuple[str | None, str | None, str | None]:
