@@ -74,9 +74,24 @@ class Housekeeper:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Opened for writing too, so that it never reports an end of file.
             bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)
+            self.check_ledger()
             while True:
                 select.select([bell], [], [], self.round(time.time()))
                 self._hush(bell)
+
+    def check_ledger(self) -> None:
+        """After a power cut, look at a ledger that nobody had synced before trusting it."""
+        try:
+            unsynced = self._spool.is_first_since_boot() and not self._spool.sync
+            if unsynced and not self._ledger.is_sound():
+                self._begin_anew()
+        except (LedgerError, OSError) as error:
+            announce(spool_trouble, self.app, what="the ledger is not checked", error=error)
+
+    def _begin_anew(self) -> None:
+        kept = self._ledger.set_aside()
+        what = f"the ledger was damaged, is kept as {kept.name}, and begins anew"
+        announce(spool_trouble, self.app, what=what, error="history and attempts are lost")
 
     def run_or_end(self) -> None:
         """Run in a thread, and take the mule down with it: the master starts a fresh one."""
@@ -123,9 +138,7 @@ class Housekeeper:
         except (LedgerError, OSError) as error:
             announce(spool_trouble, self.app, what="housekeeping has to wait", error=error)
             if isinstance(error, LedgerError) and error.beyond_use:
-                kept = self._ledger.set_aside()
-                what = f"the ledger was damaged, is kept as {kept.name}, and begins anew"
-                announce(spool_trouble, self.app, what=what, error="history and attempts are lost")
+                self._begin_anew()
             return TICK
         if more:
             return 0.0

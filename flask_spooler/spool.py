@@ -17,6 +17,7 @@ place              what lies there
 ``key``            signs job files
 ``wake``           a FIFO: one byte wakes the housekeeper
 ``housekeeper``    the lock file of the one housekeeper
+``machine``        which start of the machine a housekeeper has seen last
 ``quarantined``    one byte for each file that ever went to ``corrupt/``
 =================  ========================================================================
 
@@ -128,6 +129,17 @@ class Spool:
         if os.geteuid() == 0 and self._owner[0] != 0:
             for path in (*(self.root / place for place in PLACES), self.doorbell):
                 os.chown(path, *self._owner)
+
+    def is_first_since_boot(self) -> bool:
+        """Tell whether the machine was started since this was asked last, and note that it was."""
+        note = self.root / "machine"
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text()
+        if note.exists() and note.read_text() == machine:
+            return False
+        aside = self.root / WRITING / f"machine-{secrets.token_hex(8)}"
+        self._write(aside, machine.encode())
+        os.rename(aside, note)
+        return True
 
     def noted_key(self) -> str | None:
         """Return the fingerprint of the key that the server signs with, if it is noted."""

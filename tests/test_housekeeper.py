@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from flask_spooler import _uwsgi
@@ -145,3 +146,24 @@ def test_a_spooler_of_another_instance_is_never_signalled(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(_uwsgi, "module", lambda: External)
     assert _uwsgi.spooler_pids() == [4242]
+
+
+def test_a_ledger_that_a_power_cut_damaged_is_set_aside_at_the_first_start_of_the_machine(
+    world: World, keeper: Housekeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper._spool.sync = False
+    world.enqueue(*[f"word {number}" for number in range(200)], delay=60)
+    keeper.check_ledger()
+    assert "damaged" not in caplog.text
+    ledger = world.state.engine.spool.ledger
+    apsw.Connection(str(ledger)).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = bytearray(ledger.read_bytes())
+    data[8192:40_960] = bytes(32_768)
+    ledger.write_bytes(data)
+    keeper.check_ledger()
+    assert "damaged" not in caplog.text, "the machine has not been started since"
+    (ledger.parent / "machine").write_text("another start")
+    keeper.check_ledger()
+    assert "damaged" in caplog.text
+    settle_down(keeper)
+    assert len(world.state.engine.ledger.find(limit=1000)) == 200
