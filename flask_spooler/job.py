@@ -16,7 +16,6 @@ where its file lies.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import os
@@ -34,6 +33,9 @@ from .errors import NewerFormat, PacketError
 FORMAT: Final = 1
 MARK: Final = b"flask_spooler"
 SIGNATURE: Final = b"signature"
+
+DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+PAIRS: Final = [first + second for first in DIGITS for second in DIGITS]
 
 _ID: Final = re.compile(r"[0-9A-Za-z_-]{20,40}", re.ASCII)
 
@@ -159,9 +161,8 @@ def new_id(now: float | None = None) -> str:
     nanoseconds = time.time_ns() if now is None else int(now * 1e9)
     with _id_lock:
         nanoseconds = _last_nanoseconds = max(nanoseconds, _last_nanoseconds + 1)
-    # Ten bytes are 16 digits; the first three of the time are zeros for the next 500 years.
-    digits = base64.b32hexencode(nanoseconds.to_bytes(10, "big") + os.urandom(10))
-    return digits[3:].decode().lower()
+    number = nanoseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    return "".join([PAIRS[number >> shift & 1023] for shift in range(140, -1, -10)])[1:]
 
 
 def _sign(body: bytes, key: bytes) -> bytes:
