@@ -68,7 +68,8 @@ def keep_outcome(
     On a full disk a shorter outcome may still find room; the bare file says at least that the
     job has run. Raises `OSError` where even that is impossible.
     """
-    short: Change = msgspec.structs.replace(kept.change, result=None, error=None, progress=None)
+    nothing = dict.fromkeys(("result", "error", "progress", "output"))
+    short: Change = msgspec.structs.replace(kept.change, **nothing)
     outcomes = [kept, msgspec.structs.replace(kept, change=short)]
     for outcome in map(msgspec.json.encode, outcomes):
         with contextlib.suppress(OSError):

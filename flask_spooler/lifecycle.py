@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
-from . import _uwsgi, operations
+from . import _uwsgi, capture, operations
 from .engine import SpoolEngine
 from .errors import LedgerError
 from .interrupts import deliver, set_handler
@@ -62,6 +62,7 @@ class SpoolerProcess:
         for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
         self._listening: dict[int, Callable[[int, FrameType | None], None]] = {}
+        capture.install()
         self._baseline = Baseline(directory)
         _end_with_parent()
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .job import CANCELLED, DEAD, RETRYING, SUCCEEDED
-from .record import Change, ErrorInfo, Progress, Row
+from .record import Change, ErrorInfo, Output, Progress, Row
 
 MOST_INTERRUPTIONS: Final = 10
 """In a row: a job can take the whole server down, and every restart would run it again."""
@@ -104,13 +104,18 @@ class Policy:
 
 
 def judge(
-    outcome: Outcome, row: Row, policy: Policy, now: float, progress: Progress | None = None
+    outcome: Outcome,
+    row: Row,
+    policy: Policy,
+    now: float,
+    progress: Progress | None = None,
+    output: Output | None = None,
 ) -> Change:
     """Return what the end of the attempt in `row` changes; `row.charged` counts it already."""
     left = row.charged < policy.max_attempts
 
     def change(name: str, state: str, due: float = now, **more: Any) -> Change:
-        kept = {"progress": progress, **more}
+        kept = {"progress": progress, "output": output, **more}
         return Change(outcome=name, state=state, due_at=due, ended_at=now, **kept)
 
     match outcome:

@@ -7,11 +7,14 @@ ledger fills these, the worker and the edges read them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ._uwsgi import Process
+
+LONGEST_LOG: Final = 262_144
+"""Bytes that are kept of what one job has printed and logged, the newest."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -30,6 +33,14 @@ class Progress(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
+class Output(msgspec.Struct, frozen=True):
+    """What a running task has printed and logged and the ledger does not have yet."""
+
+    text: str
+    cut: int = 0
+    """Bytes that came before this and were not kept."""
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one attempt: its outcome, and what the job becomes by it."""
 
@@ -43,6 +54,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     interruptions: int = 0
     progress: Progress | None = None
+    output: Output | None = None
 
 
 class Unrecorded(msgspec.Struct, frozen=True):

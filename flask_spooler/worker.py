@@ -20,7 +20,7 @@ import msgspec
 from blinker import NamedSignal
 from flask import Flask
 
-from . import _uwsgi, aside, taken
+from . import _uwsgi, aside, capture, taken
 from .admission import PUT_OFF_UNKNOWN, Close, Decision, PutAway, Start, Wait, admit, autopsy
 from .current import CurrentJob
 from .engine import SpoolEngine
@@ -39,7 +39,7 @@ from .ledger import Transaction
 from .lifecycle import this_process
 from .outcome import Outcome, Policy, judge
 from .perform import Attempt, perform
-from .record import Change, ErrorInfo, Progress, Row, Unrecorded
+from .record import Change, ErrorInfo, Output, Progress, Row, Unrecorded
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer, backoff_seconds
 from .signals import (
     announce,
@@ -62,6 +62,10 @@ PUT_OFF: Final = 2.0
 
 PUT_OFF_LEDGER: Final = 3.0
 """Seconds until a file is looked at again that met an unusable ledger."""
+
+
+LOG_PATIENCE: Final = 0.1
+"""Seconds that lines of a log wait for the ledger while the task itself may want to use it."""
 
 
 class NotNow(Exception):
@@ -108,8 +112,8 @@ class Worker:
             try:
                 attempt = self.start(self.open(packet))
                 while True:
-                    outcome, progress = self.perform(attempt)
-                    change, following = self.settle(attempt, outcome, progress)
+                    outcome, progress, output = self.perform(attempt)
+                    change, following = self.settle(attempt, outcome, progress, output)
                     if following is None:
                         return self.answer(attempt, change)
                     self.put_away(attempt, change)
@@ -156,20 +160,22 @@ class Worker:
         announce(job_started, self.app, job_id=job.id, task=job.task, attempt=row.attempt)
         return Attempt(job, self.tasks[job.task], row, opened.window)
 
-    def perform(self, attempt: Attempt) -> tuple[Outcome, Progress | None]:
-        """Run the user's function; return how it ended and progress not yet written."""
+    def perform(self, attempt: Attempt) -> tuple[Outcome, Progress | None, Output | None]:
+        """Run the user's function; return how it ended, progress and output not yet written."""
         current = CurrentJob(attempt.job, attempt.number, self._report)
         is_cancelled = functools.partial(self._is_cancelled, attempt.job.id)
         longest = self.engine.max_payload
         me = os.getpid()
+        capture.begin(attempt.job.id, attempt.number, self._keep_output)
         outcome = perform(attempt, self.app, current, is_cancelled, longest)
         if os.getpid() != me:
             os._exit(1)  # the task forked, and its child came back here: the job is not its own
+        output = capture.end()
         this_process().tidy()
-        return outcome, current.unwritten
+        return outcome, current.unwritten, output
 
     def settle(
-        self, attempt: Attempt, outcome: Outcome, progress: Progress | None
+        self, attempt: Attempt, outcome: Outcome, progress: Progress | None, output: Output | None
     ) -> tuple[Change, Row | None]:
         """Write down how it ended, and start whose turn it is or let others in: one commit.
 
@@ -177,7 +183,8 @@ class Worker:
         unusable this tries again for `grace` seconds, and then puts file and outcome into
         ``done/`` for the housekeeper.
         """
-        change = judge(outcome, attempt.row, self._policy(attempt.job), time.time(), progress)
+        policy = self._policy(attempt.job)
+        change = judge(outcome, attempt.row, policy, time.time(), progress, output)
         if this_process().spoiled:
             self._keep_outcome(attempt, change, "the task closed descriptors that are not its own")
             this_process().end()
@@ -265,6 +272,14 @@ class Worker:
                 rows.progress(job_id, progress)
         except LedgerError:
             return False  # kept in memory; a later report or the end of the attempt brings it
+        return True
+
+    def _keep_output(self, job_id: str, output: Output) -> bool:
+        try:
+            with self._ledger.transaction(LOG_PATIENCE) as rows:
+                rows.log(job_id, output)
+        except LedgerError:
+            return False  # kept in memory; a later try or the end of the attempt brings it
         return True
 
     def _start_fresh(self, rows: Transaction, opened: Opened) -> Row | None:

@@ -21,6 +21,7 @@ LAYERS = [
     ["failpoints", "interrupts", "errors", "_uwsgi"],
     ["retry", "schedule", "packets", "endings", "queues", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "current", "tidy", "threads"],
+    ["log", "capture"],
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform", "aside"],
@@ -28,7 +29,7 @@ LAYERS = [
     ["survey", "housekeeper"],
     ["extension"],
     ["__init__"],
-    ["tables", "log", "metrics", "health", "dashboard", "doctor", "testing", "cli"],
+    ["tables", "watch", "metrics", "health", "dashboard", "doctor", "testing", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]

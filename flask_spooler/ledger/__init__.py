@@ -36,6 +36,7 @@ import apsw
 from ..interrupts import shielded
 from ..job import QUEUED, RUNNING, STATES, is_id
 from ..record import Attempt, Record, Row
+from . import logs
 from .connection import Connection, trouble
 from .figures import SQLITE_VERSION, Ended, Figures, read_figures
 from .transaction import (
@@ -83,13 +84,15 @@ class Ledger:
         self._mutex = threading.RLock()
         self._connection = Connection(path, prepare, sync=sync)
 
-    def transaction(self) -> Writing:
+    def transaction(self, patience: float | None = None) -> Writing:
         """Run the body under the write lock, and commit it when it ends without an error.
 
-        Waits up to `patience` seconds for the lock. Raises `LedgerError` where SQLite fails, and
-        then, as with any other error, nothing of the body is kept and its undos have run.
+        Waits up to `patience` seconds for the lock, the ledger's own unless others are given.
+        Raises `LedgerError` where SQLite fails, and then, as with any other error, nothing of the
+        body is kept and its undos have run.
         """
-        return Writing(self._connection, self._mutex, self.patience)
+        seconds = self.patience if patience is None else patience
+        return Writing(self._connection, self._mutex, seconds)
 
     def record(self, job_id: str) -> Record | None:
         """Return everything known of one job but its ended attempts; None where it is unknown."""
@@ -109,6 +112,15 @@ class Ledger:
                 (job_id, job_id),
             )
             return [Attempt(*attempt) for attempt in found]
+
+    def log(self, job_id: str, after: int = 0) -> list[tuple[int, str]]:
+        """Return what a job has printed and logged: parts in their order, those after `after`.
+
+        The numbers grow; whoever follows a log asks again with the last one. Where something is
+        missing before a part, because only the newest is kept, its text begins with how much.
+        """
+        with self._reading() as run:
+            return logs.read(run, job_id, after)
 
     def state(self, job_id: str) -> str | None:
         """Return the state of one job, None where it is not known."""

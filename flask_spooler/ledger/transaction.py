@@ -17,7 +17,8 @@ from .._uwsgi import Process
 from ..endings import class_of
 from ..job import DEAD, FINAL, QUEUED, RUNNING, SUCCEEDED, Job, is_id
 from ..queues import Waiting
-from ..record import Change, ErrorInfo, Progress, Row
+from ..record import Change, ErrorInfo, Output, Progress, Row
+from . import logs
 
 LONGEST_SHOWN: Final = 65_536
 """Arguments of more bytes stay in the job file only; the row says how large they are."""
@@ -234,6 +235,8 @@ class Transaction:
         )
         if not self._connection.changes():
             return False
+        if change.output is not None:
+            self.log(row.id, change.output)
         started = row.started_at or change.ended_at
         if change.state != SUCCEEDED:
             self._run(
@@ -349,6 +352,10 @@ class Transaction:
             " WHERE id = ? AND state = 'running'",
             (progress.done, progress.total, progress.note, job_id),
         )
+
+    def log(self, job_id: str, output: Output) -> None:
+        """Add to what is kept of a job's log, and let go of its oldest where that is too much."""
+        logs.append(self._run, job_id, output)
 
     def ripen(self, now: float, limit: int) -> int:
         """Make up to `limit` jobs queued whose time has come, the oldest first; how many."""

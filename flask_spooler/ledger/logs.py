@@ -1,0 +1,52 @@
+"""The logs of jobs as rows: text in parts, each under the place of its end.
+
+A part's number is how many bytes the job has written up to its end, since its first line. So the
+numbers grow for ever, the bound is one comparison, and what is missing between two parts is the
+difference between the end of the one and the beginning of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ..record import LONGEST_LOG, Output
+
+PART: Final = 16_384
+"""At most as many bytes are in one part: what is let go of, goes in whole parts."""
+
+Run = Callable[..., Any]
+
+
+def append(run: Run, job_id: str, output: Output) -> None:
+    """Add text to a job's log, and delete what is then older than the bound allows."""
+    end: int = run("SELECT coalesce(max(part), 0) FROM logs WHERE job = ?", (job_id,)).get
+    end += output.cut
+    for part in _parts(output.text.encode()):
+        end += len(part)
+        run("INSERT INTO logs VALUES (?, ?, ?)", (job_id, end, part.decode()))
+    # The oldest that is left may begin a whole part before this place.
+    run("DELETE FROM logs WHERE job = ? AND part <= ?", (job_id, end - LONGEST_LOG + PART))
+
+
+def read(run: Run, job_id: str, after: int) -> list[tuple[int, str]]:
+    """Return the parts after a place; one before which something is missing says how much."""
+    parts = []
+    for end, text in run(
+        "SELECT part, text FROM logs WHERE job = ? AND part > ? ORDER BY part", (job_id, after)
+    ):
+        missing = end - len(text.encode()) - after
+        parts.append((end, f"--- {missing:,} bytes are cut ---\n{text}" if missing else text))
+        after = end
+    return parts
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    """Cut text at the ends of lines where that is possible, and never within a character."""
+    while len(data) > PART:
+        size = data.rfind(b"\n", 0, PART) + 1 or PART
+        while data[size] & 0b1100_0000 == 0b1000_0000:
+            size -= 1
+        yield data[:size]
+        data = data[size:]
+    yield data
