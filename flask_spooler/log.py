@@ -16,14 +16,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Final
 
-from .record import LONGEST_LOG, Output
+from .record import Output
+
+LONGEST_LOG: Final = 262_144
+"""Bytes kept of what one job has printed and logged, the newest."""
 
 LONGEST_LINE: Final = 65_536
 """Bytes kept of one line, the first ones: it must not drive out everything before it."""
+
+PIECE: Final = 8_192
+"""Bytes that are kept or cut together, at most."""
 
 PERIOD: Final = 0.3
 """Seconds from a line to the ledger, so that somebody who watches sees it come."""
@@ -39,7 +45,7 @@ taking: Final = threading.RLock()
 
 _bell: SimpleQueue[None] = SimpleQueue()
 _awake = False
-_first_ring = threading.Lock()
+_carrier: threading.Thread | None = None
 
 
 class Log:
@@ -67,7 +73,10 @@ class Log:
         """Keep what came from one source; no other source continues its line."""
         if self._open is not None or len(data) > LONGEST_LINE or data[-1:] != b"\n":
             data = self._fitted(data, source)
-        self._chunks.append(data)
+        if len(data) <= PIECE:
+            self._chunks.append(data)
+        else:
+            self._chunks.extend(list(pieces(data, PIECE)))
         self._size += len(data)
         if self._size > LONGEST_LOG:
             self._trim()
@@ -91,6 +100,8 @@ class Log:
         """Return what the ledger does not have, at the end; it will not come again."""
         with taking:
             cut, chunks = self._take()
+            if self._open is not None:
+                chunks.append(self._end_of_line())
             return self._output(cut, chunks) if chunks else None
 
     def _fitted(self, data: bytes, source: object) -> bytes:
@@ -154,11 +165,22 @@ class Log:
     def _output(self, cut: int, chunks: list[bytes]) -> Output:
         # Bytes that are no text are shown as escapes; so is NUL, where C programs end a text.
         text = b"".join(chunks).decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-        if not self._headed:
-            when = utc(int(self._since))
-            head = f"--- attempt {self._attempt}, {when} UTC, process {os.getpid()} ---\n"
-            text = head + text
-        return Output(text, cut)
+        if self._headed:
+            return Output(text, cut)
+        when = utc(int(self._since))
+        head = f"--- attempt {self._attempt}, {when} UTC, process {os.getpid()} ---\n"
+        return Output(head + text, cut, begins=True)
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Cut text at the ends of lines where that is possible, and never within a character."""
+    while len(data) > size:
+        end = data.rfind(b"\n", 0, size) + 1 or size
+        while end > size - 4 and data[end] & 0b1100_0000 == 0b1000_0000:
+            end -= 1
+        yield data[:end]
+        data = data[end:]
+    yield data
 
 
 def _first_kept(data: bytes) -> int:
@@ -172,16 +194,18 @@ def _first_kept(data: bytes) -> int:
 
 def _ring() -> None:
     """Let lines be brought into the ledger in a moment; safe in a signal handler."""
-    global _awake
+    global _awake, _carrier
     _awake = True
-    if _first_ring.acquire(blocking=False):
+    if _carrier is None or not _carrier.is_alive():
+        _carrier = threading.Thread(target=_carry, name="spooler-log", daemon=True)
         # Where no thread can be had the lines come with the end of the attempt.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=_flush_for_ever, name="spooler-log", daemon=True).start()
+            _carrier.start()
     _bell.put(None)
 
 
-def _flush_for_ever() -> None:
+def _carry() -> None:
+    """Bring lines into the ledger as long as the process lives."""
     global _awake
     while True:
         _bell.get()

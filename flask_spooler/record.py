@@ -7,14 +7,11 @@ ledger fills these, the worker and the edges read them.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from ._uwsgi import Process
-
-LONGEST_LOG: Final = 262_144
-"""Bytes that are kept of what one job has printed and logged, the newest."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -39,6 +36,8 @@ class Output(msgspec.Struct, frozen=True):
     text: str
     cut: int = 0
     """Bytes that came before this and were not kept."""
+    begins: bool = False
+    """It is the first of its attempt; the one before may have ended within a line."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

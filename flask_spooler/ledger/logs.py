@@ -7,10 +7,11 @@ difference between the end of the one and the beginning of the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
-from ..record import LONGEST_LOG, Output
+from ..log import LONGEST_LOG, pieces
+from ..record import Output
 
 PART: Final = 16_384
 """At most as many bytes are in one part: what is let go of, goes in whole parts."""
@@ -20,9 +21,14 @@ Run = Callable[..., Any]
 
 def append(run: Run, job_id: str, output: Output) -> None:
     """Add text to a job's log, and delete what is then older than the bound allows."""
-    end: int = run("SELECT coalesce(max(part), 0) FROM logs WHERE job = ?", (job_id,)).get
+    found = run(
+        "SELECT part, substr(text, -1) FROM logs WHERE job = ? ORDER BY part DESC LIMIT 1",
+        (job_id,),
+    )
+    end, last = found.fetchone() or (0, "\n")
     end += output.cut
-    for part in _parts(output.text.encode()):
+    text = output.text if last == "\n" or not output.begins else "\n" + output.text
+    for part in pieces(text.encode(), PART):
         end += len(part)
         run("INSERT INTO logs VALUES (?, ?, ?)", (job_id, end, part.decode()))
     # The oldest that is left may begin a whole part before this place.
@@ -39,14 +45,3 @@ def read(run: Run, job_id: str, after: int) -> list[tuple[int, str]]:
         parts.append((end, f"--- {missing:,} bytes are cut ---\n{text}" if missing else text))
         after = end
     return parts
-
-
-def _parts(data: bytes) -> Iterator[bytes]:
-    """Cut text at the ends of lines where that is possible, and never within a character."""
-    while len(data) > PART:
-        size = data.rfind(b"\n", 0, PART) + 1 or PART
-        while data[size] & 0b1100_0000 == 0b1000_0000:
-            size -= 1
-        yield data[:size]
-        data = data[size:]
-    yield data

@@ -6,9 +6,11 @@ import contextlib
 import ctypes
 import hashlib
 import io
+import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -218,3 +220,34 @@ def many_results(kind: str) -> Any:
         "none": None, "true": True, "minus two": -2, "minus one": -1, "zero": 0, "empty": "",
         "list": [1, "2", None], "nested": {"a": {"b": [1.5]}}, "bytes": b"\x00\xff",
     }[kind]  # fmt: skip
+
+
+@spooler.task
+def talk(gate: str, everybody: int, lines: int) -> None:
+    """Say numbered lines in four ways, once as many jobs as `everybody` run at the same time."""
+    note(gate, current_job.id)
+    while len(notes(gate)) < everybody:
+        time.sleep(0.05)
+    log = logging.getLogger("jobs.talk")
+    for number in range(0, lines, 4):
+        print("line", number, current_job.id)
+        log.info("line %d %s", number + 1, current_job.id)
+        sys.stderr.write(f"line {number + 2} {current_job.id}\n")
+        text = f"line {number + 3} {current_job.id}"
+        thread = threading.Thread(target=print, args=(text,))
+        thread.start()
+        thread.join()
+
+
+@spooler.task(backoff=[0.1], max_attempts=2)
+def say_and_wait(path: str, word: str, end: str = "") -> None:
+    """Say a word, wait until `path` exists, and end in this way."""
+    print(word, flush=True)
+    while not Path(path).exists():
+        time.sleep(0.02)
+    print("after the wait", end="")
+    match end:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fail":
+            raise ValueError("it failed")
