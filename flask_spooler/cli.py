@@ -17,10 +17,10 @@ import click
 from flask import current_app
 from flask.cli import with_appcontext
 
-from . import operations
+from . import completion, operations, watch
 from .errors import NotInitialised, OptionError, SpoolerError
 from .extension import EXTENSION, AppState
-from .job import RUNNING, STATES
+from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
 from .tables import job_page, job_table, stats_page
@@ -72,11 +72,13 @@ def spooler_cli() -> None:
 
 
 @spooler_cli.command()
-@click.argument("task")
+@click.argument("task", shell_complete=completion.task_names)
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]…")
 @click.option("--at", help="Not before this time: unix seconds or ISO 8601 with a zone.")
 @click.option("--delay", help="Not before this many seconds from now.")
-@click.option("--queue", help="The queue, instead of the task's own.")
+@click.option(
+    "--queue", shell_complete=completion.queues, help="The queue, instead of the task's own."
+)
 @click.option("--priority", type=int, help="-100 to 100; higher starts first in its queue.")
 @as_json
 @_command
@@ -113,8 +115,8 @@ def enqueue(
 
 @spooler_cli.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option("--queue", help="Only jobs of this queue.")
-@click.option("--task", help="Only jobs of this task.")
+@click.option("--queue", shell_complete=completion.queues, help="Only jobs of this queue.")
+@click.option("--task", shell_complete=completion.task_names, help="Only jobs of this task.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @as_json
 @_command
@@ -132,13 +134,44 @@ def list_jobs(
 
 
 @spooler_cli.command()
-@click.argument("job_id", metavar="ID")
+@click.argument("job_id", metavar="ID", shell_complete=completion.job_ids())
+@click.option("--log", "log", is_flag=True, help="What it has printed and logged, instead.")
+@click.option("--follow", is_flag=True, help="With --log: go on until the job has ended.")
 @as_json
 @_command
-def show(job_id: str, as_json: bool) -> None:
-    """Show one job: its state, its attempts, and why it failed."""
+def show(job_id: str, log: bool, follow: bool, as_json: bool) -> None:
+    """Show one job: its state, its attempts, and why it failed; or its log."""
+    if follow and not log:
+        raise click.UsageError("--follow goes with --log; to follow all of a job: watch ID")
+    if log:
+        if not watch.show_log(_state().engine, job_id, follow=follow, as_json=as_json):
+            click.echo("It has printed and logged nothing.", err=True)
+        return
     job = _state().spooler.get(job_id).as_dict()
     _print(job if as_json else job_page(job, time.time()))
+
+
+@spooler_cli.command("watch")
+@click.argument("job_id", metavar="[ID]", required=False, shell_complete=completion.job_ids())
+@click.option("--for", "length", help="End after this many seconds.")
+@click.option("--once", is_flag=True, help="Look once.")
+@as_json
+@_command
+def watch_command(job_id: str | None, length: str | None, once: bool, as_json: bool) -> None:
+    """Watch all jobs, or one job and its log, until Ctrl-C or until the job has ended.
+
+    Without a terminal it prints a line a second, with --json one object a line. With an ID the
+    exit status is 0 when the job has succeeded, else 1.
+    """
+    seconds = 0.0 if once else None if length is None else parse_seconds("--for", length)
+    engine = _state().engine
+    try:
+        if job_id is None:
+            watch.watch_all(engine, seconds, as_json=as_json)
+        elif not watch.watch_job(engine, job_id, seconds, as_json=as_json):
+            raise SystemExit(1)
+    except KeyboardInterrupt:
+        raise SystemExit(0 if job_id is None else 1) from None
 
 
 @spooler_cli.command()
@@ -158,7 +191,13 @@ def stats(as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
+@click.argument(
+    "job_ids",
+    nargs=-1,
+    required=True,
+    metavar="ID…",
+    shell_complete=completion.job_ids(*sorted(set(STATES) - FINAL)),
+)
 @as_json
 @_command
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -167,7 +206,9 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument("job_ids", nargs=-1, metavar="[ID]…")
+@click.argument(
+    "job_ids", nargs=-1, metavar="[ID]…", shell_complete=completion.job_ids(*sorted(REVIVABLE))
+)
 @click.option("--state", type=click.Choice(["dead", "cancelled", "expired"]), help="All of these.")
 @as_json
 @_command
@@ -187,7 +228,13 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument("job_ids", nargs=-1, required=True, metavar="ID…")
+@click.argument(
+    "job_ids",
+    nargs=-1,
+    required=True,
+    metavar="ID…",
+    shell_complete=completion.job_ids(*sorted(FINAL)),
+)
 @as_json
 @_command
 def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -214,7 +261,7 @@ def purge(older_than: str, as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument("queue", default="default")
+@click.argument("queue", default="default", shell_complete=completion.queues)
 @as_json
 @_command
 def pause(queue: str, as_json: bool) -> None:
@@ -225,7 +272,7 @@ def pause(queue: str, as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument("queue", default="default")
+@click.argument("queue", default="default", shell_complete=completion.queues)
 @as_json
 @_command
 def resume(queue: str, as_json: bool) -> None:

@@ -7,7 +7,9 @@ leaves colours out where the output is no terminal.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections import Counter
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -27,6 +29,10 @@ COLOURS: Final = {
     "cancelled": "dim",
     "expired": "dim",
 }
+
+
+CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+"""Characters that steer a terminal, but for the one that begins a colour."""
 
 
 def job_table(records: list[Record], now: float) -> str:
@@ -81,24 +87,75 @@ def job_page(job: dict[str, Any], now: float) -> str:
     return _rendered(Group(*parts))
 
 
+def job_line(record: Record, now: float | None = None) -> Text:
+    """Return state and progress of one job in a line; with `now`, also for how long it runs."""
+    line = Text.assemble(
+        ("[", "dim"), (record.state, COLOURS.get(record.state, "")), ("]", "dim"), " "
+    )
+    line.append(f"{record.task}, attempt {record.attempt}")
+    if record.started_at is not None and record.state in ("running", "succeeded"):
+        until = record.finished_at or now
+        line.append("" if until is None else f", {duration(max(0.0, until - record.started_at))}")
+    if record.progress:
+        line.append(f", {_progress(record.progress)}")
+    if record.state != "succeeded" and record.error_type is not None:
+        line.append(", ").append(_one_line(record.error_type, record.error_message))
+    return line
+
+
+def log_text(text: str) -> Text:
+    """Return lines of a log as a terminal may have them: with colours, without anything else.
+
+    What a job prints can come from anybody; other control characters could move the cursor, set
+    the title or hide a line.
+    """
+    whole = Text()
+    for number, line in enumerate(text.split("\n")):
+        # What a progress bar has written over itself is not shown, as on a terminal.
+        shown = line.rstrip("\r").rpartition("\r")[2]
+        decoded = Text.from_ansi(CONTROLS.sub("", shown))
+        decoded.plain = decoded.plain.replace("\x1b", "")
+        whole.append("\n" if number else "").append(decoded)
+    return whole
+
+
+def overview(found: dict[str, Any]) -> RenderableType:
+    """Return what `watch` draws: counts, running jobs, the last failures."""
+    parts: list[RenderableType] = [Text(clock(found["at"]), style="dim"), Text()]
+    parts.append(_counts(found["queues"]) if found["queues"] else Text("No jobs yet."))
+    if found["paused"]:
+        parts.append(Text(f"Paused: {', '.join(found['paused'])}.", style="yellow"))
+    if found["oldest_queued_seconds"] is not None:
+        parts.append(Text(f"The oldest waits {duration(found['oldest_queued_seconds'])}."))
+    if found["running"]:
+        parts += [Text(), _running(found)]
+    if found["failures"]:
+        parts += [Text(), _failures(found)]
+    return Group(*parts)
+
+
+def overview_line(found: dict[str, Any]) -> str:
+    """Return the counts of all queues in one line."""
+    totals = Counter[str]()
+    for counts in found["queues"].values():
+        totals.update(counts)
+    counted = ", ".join(f"{state} {number:,}" for state, number in totals.items() if number)
+    oldest = found["oldest_queued_seconds"]
+    waits = "" if oldest is None else f"; the oldest waits {duration(oldest)}"
+    return f"{clock(found['at'])} {counted or 'no jobs yet'}{waits}"
+
+
 def stats_page(stats: dict[str, Any]) -> str:
     """Return the counts by queue and state, and the files by place."""
     if not stats["queues"]:
         return "No jobs yet."
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    states = list(next(iter(stats["queues"].values())))
-    table.add_column("QUEUE")
-    for state in states:
-        table.add_column(state.upper(), justify="right")
-    for queue, counts in sorted(stats["queues"].items()):
-        table.add_row(Text(queue), *(f"{counts[state]:,}" for state in states))
     files = ", ".join(f"{place} {number:,}" for place, number in stats["files"].items() if number)
     oldest = stats["oldest_queued_seconds"]
     waits = "no job is overdue" if oldest is None else f"the oldest waits {duration(oldest)}"
     lines = [Text(f"Files: {files or 'none'}; {waits}.")]
     if stats["paused"]:
         lines.append(Text(f"Paused: {', '.join(stats['paused'])}.", style="yellow"))
-    return _rendered(Group(table, Text(), *lines))
+    return _rendered(Group(_counts(stats["queues"]), Text(), *lines))
 
 
 def duration(seconds: float) -> str:
@@ -131,6 +188,54 @@ def ago(when: float, now: float) -> str:
 def clock(when: float) -> str:
     """Return a time of day in UTC."""
     return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
+def _counts(queues: dict[str, dict[str, int]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    states = list(next(iter(queues.values())))
+    table.add_column("QUEUE")
+    for state in states:
+        table.add_column(state.upper(), justify="right")
+    for queue, counts in sorted(queues.items()):
+        table.add_row(Text(queue), *(f"{counts[state]:,}" for state in states))
+    return table
+
+
+def _running(found: dict[str, Any]) -> Table:
+    table = _lines("RUNNING", "TASK", "QUEUE", "TRY", "FOR", "PROGRESS")
+    for job in found["running"]:
+        table.add_row(
+            job["id"],
+            Text(job["task"]),
+            Text(job["queue"]),
+            str(job["attempt"]),
+            duration(job["seconds"]),
+            Text(_progress(job["progress"]) if job["progress"] else ""),
+        )
+    if more := found["running_total"] - len(found["running"]):
+        table.add_row(Text(f"and {more:,} more", style="dim"))
+    return table
+
+
+def _failures(found: dict[str, Any]) -> Table:
+    table = _lines("FAILED", "TASK", "STATE", "TRY", "WHEN", "ERROR")
+    for job in found["failures"]:
+        table.add_row(
+            job["id"],
+            Text(job["task"]),
+            Text(job["state"], style=COLOURS.get(job["state"], "")),
+            str(job["attempt"]),
+            ago(job["at"], found["at"]) if job["at"] else "",
+            _one_line(job["error"]["type"], job["error"]["message"]),
+        )
+    return table
+
+
+def _lines(*names: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    return table
 
 
 def _attempts(attempts: list[dict[str, Any]]) -> Table:

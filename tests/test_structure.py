@@ -29,7 +29,7 @@ LAYERS = [
     ["survey", "housekeeper"],
     ["extension"],
     ["__init__"],
-    ["tables", "watch", "metrics", "health", "dashboard", "doctor", "testing", "cli"],
+    ["tables", "watch", "metrics", "health", "dashboard", "doctor", "testing", "completion", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
