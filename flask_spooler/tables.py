@@ -31,6 +31,9 @@ COLOURS: Final = {
 }
 
 
+UNCUT: Final = {"RUNNING": 29, "FAILED": 29, "TRY": 3, "FOR": 10, "STATE": 8, "WHEN": 14}
+"""Columns that keep their width on a narrow terminal; an id that is cut helps nobody."""
+
 CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 """Characters that steer a terminal, but for the one that begins a colour."""
 
@@ -232,9 +235,10 @@ def _failures(found: dict[str, Any]) -> Table:
 
 
 def _lines(*names: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
     for name in names:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        width = UNCUT.get(name)
+        table.add_column(name, no_wrap=True, width=width, ratio=None if width else 1)
     return table
 
 
