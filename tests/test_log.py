@@ -451,6 +451,23 @@ def test_where_nobody_configured_logging_info_is_kept_and_the_servers_log_stays_
     assert heard.server == "sold out\n"
 
 
+def test_a_handler_of_one_logger_gets_no_more_than_it_would_without_jobs(
+    hear: Callable[..., Heard],
+) -> None:
+    """Such a handler is what Flask gives to `app.logger` where nobody has configured logging."""
+
+    def task() -> None:
+        logger = logging.getLogger("shop")
+        logger.addHandler(logging.StreamHandler(sys.stderr))
+        logger.info("sold")
+        logger.warning("sold out")
+        capture.end()
+        logger.info("between jobs")
+        capture.begin("b" * 29, 1, Shelf().save)
+
+    assert hear(task).server == "sold out\n"
+
+
 def test_a_level_that_somebody_chose_is_kept_to(hear: Callable[..., Heard]) -> None:
     def configure() -> None:
         logging.basicConfig(level=logging.WARNING)
@@ -517,8 +534,8 @@ def test_a_forked_child_writes_to_the_servers_log_and_nothing_comes_twice(
             print("the child")
             logging.getLogger("child").warning("its warning")
             sys.stdout.flush()
-            os._exit(0)
-        os.waitpid(child, 0)
+            os._exit(0 if capture.end() is None else 1)
+        assert os.waitpid(child, 0)[1] == 0
         print("the parent")
 
     heard = hear(task)
