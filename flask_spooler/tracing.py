@@ -44,8 +44,8 @@ from .engine import SpoolEngine
 from .job import Job
 from .outcome import Cancelled, Outcome, Succeeded
 from .perform import Attempt
-from .record import ErrorInfo, Progress
-from .worker import Worker
+from .record import ErrorInfo
+from .worker import Performed, Worker
 
 TRACEPARENT: Final = "traceparent"
 
@@ -82,7 +82,7 @@ class TracedEngine(SpoolEngine):
 class TracedWorker(Worker):
     """A worker whose runs are spans."""
 
-    def perform(self, attempt: Attempt) -> tuple[Outcome, Progress | None]:
+    def perform(self, attempt: Attempt) -> Performed:
         """Run the user's function within a span; see `Worker.perform`."""
         job = attempt.job
         creation = _propagator.extract({TRACEPARENT: job.trace} if job.trace else {}, Context())
@@ -98,9 +98,9 @@ class TracedWorker(Worker):
             },
             links=[Link(context)] if context.is_valid else [],
         ) as span:
-            outcome, progress = super().perform(attempt)
-            _note(span, outcome)
-        return outcome, progress
+            performed = super().perform(attempt)
+            _note(span, performed[0])
+        return performed
 
 
 def _facts(name: str, kind: str, jobs: list[Job]) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Opened:
     window: str
 
 
+Performed = tuple[Outcome, Progress | None, Output | None]
+"""How a task ended, and what it said of itself that is not written yet."""
+
+
 class Worker:
     """Runs the jobs of one app in a spooler process."""
 
@@ -160,7 +164,7 @@ class Worker:
         announce(job_started, self.app, job_id=job.id, task=job.task, attempt=row.attempt)
         return Attempt(job, self.tasks[job.task], row, opened.window)
 
-    def perform(self, attempt: Attempt) -> tuple[Outcome, Progress | None, Output | None]:
+    def perform(self, attempt: Attempt) -> Performed:
         """Run the user's function; return how it ended, progress and output not yet written."""
         current = CurrentJob(attempt.job, attempt.number, self._report)
         is_cancelled = functools.partial(self._is_cancelled, attempt.job.id)

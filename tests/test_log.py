@@ -15,15 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from flask_spooler import capture, log
+from flask_spooler import aside, capture, log, upkeep
+from flask_spooler._uwsgi import Process
+from flask_spooler.engine import SpoolEngine
 from flask_spooler.errors import JobTimeout, LedgerError
 from flask_spooler.interrupts import deliver
 from flask_spooler.ledger import Ledger, logs
 from flask_spooler.log import LONGEST_LINE, LONGEST_LOG, PERIOD, PIECE, Log
-from flask_spooler.record import Output
-from tests.helpers import in_child, wait_until
+from flask_spooler.record import Change, Output, Unrecorded
+from tests.helpers import NOW, in_child, make_job, wait_until
 
 OUT, ERR = object(), object()
 HEAD = re.compile(r"^--- attempt \d+, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, process \d+ ---$")
@@ -304,6 +307,38 @@ def test_a_deleted_job_leaves_no_log(ledger: Ledger) -> None:
     with ledger.transaction() as rows:
         rows.delete("job")
     assert ledger.log("job") == []
+
+
+@pytest.mark.parametrize("state", ["succeeded", "retrying", "dead"])
+def test_the_end_of_an_attempt_brings_its_output_once(ledger: Ledger, state: str) -> None:
+    job = make_job()
+    change = Change(
+        outcome="failed", state=state, due_at=NOW, ended_at=NOW, output=Output("last words\n")
+    )
+    with ledger.transaction() as rows:
+        rows.insert(job, "queued", None)
+        row = rows.start(job.id, "window", NOW, Process(1, 1), "boot")
+        assert rows.settle(row, change)
+        assert not rows.settle(row, change)
+    assert text_of(ledger, job.id) == "last words\n"
+
+
+def test_output_waits_in_done_with_the_outcome_that_the_ledger_could_not_take(
+    engine: SpoolEngine,
+) -> None:
+    job_id = engine.submit(make_job())
+    window = engine.spool.window_name(job_id)
+    assert engine.spool.promote(job_id, window)
+    with engine.ledger.transaction() as rows:
+        rows.start(job_id, window, NOW, Process(1, 1), "boot")
+    change = Change(
+        outcome="failed", state="dead", due_at=NOW, ended_at=NOW, output=Output("last words\n")
+    )
+    aside.keep_outcome(None, engine, window, job_id, Unrecorded(1, change), "it was locked")  # type: ignore[arg-type]
+    assert engine.ledger.log(job_id) == []
+    kept = msgspec.json.decode(engine.spool.outcome(job_id), type=Unrecorded)
+    upkeep.record_late(engine, job_id, kept)
+    assert text_of(engine.ledger, job_id) == "last words\n"
 
 
 # A process in which a job runs.

@@ -114,10 +114,9 @@ class Ledger:
             return [Attempt(*attempt) for attempt in found]
 
     def log(self, job_id: str, after: int = 0) -> list[tuple[int, str]]:
-        """Return what a job has printed and logged: parts in their order, those after `after`.
+        """Return what a job has printed and logged: numbered parts, those after number `after`.
 
-        The numbers grow; whoever follows a log asks again with the last one. Where something is
-        missing before a part, because only the newest is kept, its text begins with how much.
+        Where lines before a part are missing, its text begins with how much that is.
         """
         with self._reading() as run:
             return logs.read(run, job_id, after)
