@@ -17,6 +17,7 @@ from flask import Flask, current_app, has_app_context
 
 from . import _uwsgi
 from .config import Config, read_config
+from .dashboard import mount
 from .dispatch import Desk, Handler, open_desk
 from .eager import run_now
 from .engine import SpoolEngine
@@ -90,6 +91,7 @@ class Spooler:
         desk.bare = self._bare
         app.extensions[EXTENSION] = AppState(self, config, engine, desk)
         self._apps.append(app)
+        mount(app, config.dashboard_prefix)
         if _uwsgi.inside():
             self._serve(app, config, engine, desk)
 

@@ -165,6 +165,12 @@ def new_id(now: float | None = None) -> str:
     return "".join([PAIRS[number >> shift & 1023] for shift in range(140, -1, -10)])[1:]
 
 
+def id_at(when: float) -> str:
+    """Return a text that sorts between the ids of jobs enqueued before and after a time."""
+    nanoseconds = max(0, int(when * 1e9))
+    return "".join(DIGITS[nanoseconds >> 5 * place & 31] for place in range(12, -1, -1))
+
+
 def _sign(body: bytes, key: bytes) -> bytes:
     return hmac.digest(key, body, hashlib.sha256).hex().encode()
 

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 from collections import Counter
-from datetime import datetime, timezone
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .record import Record
+from .times import ago, clock, duration
 
 COLOURS: Final = {
     "scheduled": "cyan",
@@ -159,38 +159,6 @@ def stats_page(stats: dict[str, Any]) -> str:
     if stats["paused"]:
         lines.append(Text(f"Paused: {', '.join(stats['paused'])}.", style="yellow"))
     return _rendered(Group(_counts(stats["queues"]), Text(), *lines))
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in its two largest units.
-
-    >>> duration(0.25), duration(61), duration(90000)
-    ('250 ms', '1 min 1 s', '1 d 1 h')
-    """
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        number, seconds = divmod(int(seconds), size)
-        if number:
-            parts.append(f"{number} {unit}")
-    return " ".join(parts[:2])
-
-
-def ago(when: float, now: float) -> str:
-    """Return a time as seen from now.
-
-    >>> ago(100.0, 160.0), ago(160.0, 100.0)
-    ('1 min ago', 'in 1 min')
-    """
-    return f"{duration(now - when)} ago" if when <= now else f"in {duration(when - now)}"
-
-
-def clock(when: float) -> str:
-    """Return a time of day in UTC."""
-    return datetime.fromtimestamp(when, timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
 
 
 def _counts(queues: dict[str, dict[str, int]]) -> Table:

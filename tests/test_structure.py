@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ PACKAGE = Path(flask_spooler.__file__).parent
 # those that stand before it in its own layer.
 LAYERS = [
     ["failpoints", "interrupts", "errors", "_uwsgi"],
-    ["retry", "schedule", "packets", "endings", "queues", "job", "record", "signals"],
+    ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "current", "tidy", "threads"],
     ["log", "capture"],
     ["spool", "ledger"],
@@ -27,9 +28,10 @@ LAYERS = [
     ["handle", "task", "perform", "aside"],
     ["taken", "worker", "dispatch", "eager", "tracing"],
     ["survey", "housekeeper"],
+    ["dashboard"],
     ["extension"],
     ["__init__"],
-    ["tables", "watch", "metrics", "health", "dashboard", "doctor", "testing", "completion", "cli"],
+    ["tables", "watch", "metrics", "health", "doctor", "testing", "completion", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
@@ -71,10 +73,19 @@ def absolute(name: str, node: ast.ImportFrom) -> str:
     return ".".join([*(base if node.level else []), *([node.module] if node.module else [])])
 
 
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk all but what stands under `TYPE_CHECKING`: what no process imports, binds nobody."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        types_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not types_only:
+            yield from running(child)
+
+
 def imported(name: str) -> set[str]:
-    """Every absolute module that `name` imports, within functions too."""
+    """Every absolute module that `name` imports, within functions too, but not for types only."""
     found: set[str] = set()
-    for node in ast.walk(tree(name)):
+    for node in running(tree(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

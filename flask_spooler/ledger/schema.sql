@@ -55,6 +55,9 @@ CREATE INDEX IF NOT EXISTS jobs_ended ON jobs (finished_at)
 -- so each step on the way of a job that just succeeds changes as few pages as possible.
 CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state) WHERE state NOT IN ('queued', 'running');
 CREATE INDEX IF NOT EXISTS jobs_task ON jobs (task);
+-- For the search by exception, and for dead jobs in groups. A job that never fails is in neither.
+CREATE INDEX IF NOT EXISTS jobs_error ON jobs (error_type) WHERE error_type IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (task, error_type, finished_at) WHERE state = 'dead';
 
 -- How an attempt ended, but for the one that succeeded: that one stands in its job's row.
 CREATE TABLE IF NOT EXISTS attempts (

@@ -1,0 +1,143 @@
+"""Which jobs an address means: the filters of lists, read from a query string and written to one.
+
+Owns their names and what they may be, for pages and API alike, and what a search text means: the
+id of a job, or the beginning of one; else exactly a task or an exception; else any text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import OptionError
+from ..job import STATES, is_id
+from ..ledger.search import Filter, Found, Listed, Search, is_cursor
+from ..schedule import parse_at, parse_length
+from .values import preview_all
+
+NAMES: Final = ("state", "queue", "task", "error", "q", "since", "until")
+LONGEST_TEXT: Final = 200
+SHORTEST_ID: Final = 10
+
+
+class BadFilter(ValueError):
+    """A filter that means nothing; says which, and what was expected."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What was asked for, and what it means."""
+
+    given: dict[str, str]
+    wanted: Filter
+    job_id: str | None = None
+    """The one job that the text names, if it names one."""
+    meant: str | None = None
+    """As what the text was understood, when not as free text."""
+
+    @property
+    def is_free_text(self) -> bool:
+        return self.wanted.text is not None
+
+
+def read(arguments: Mapping[str, str], search: Search, now: float) -> Asked:
+    """Return the filters in a query string or a form; raise `BadFilter`."""
+    given = {name: arguments[name].strip() for name in NAMES if arguments.get(name, "").strip()}
+    state = given.get("state")
+    if state is not None and state not in STATES:
+        raise BadFilter("state", f"expected one of {', '.join(STATES)}, got: {state[:40]!r}")
+    for name in ("queue", "task", "error", "q"):
+        if len(given.get(name, "")) > LONGEST_TEXT:
+            raise BadFilter(name, f"expected at most {LONGEST_TEXT} characters")
+    wanted = Filter(
+        state=state,
+        queue=given.get("queue"),
+        task=given.get("task"),
+        error=given.get("error"),
+        since=_time("since", given.get("since"), now),
+        until=_time("until", given.get("until"), now),
+    )
+    return _understood(given, wanted, search) if "q" in given else Asked(given, wanted)
+
+
+def cursor(text: str | None, search: Search) -> int | None:
+    """Return the place in the list before which a page begins; raise `BadFilter`."""
+    if not text:
+        return None
+    if not is_cursor(text):
+        raise BadFilter("before", "expected the id of a job, or what another page said is next")
+    return search.seq_before(text) or 0 if is_id(text) else int(text)
+
+
+def matches(asked: Asked, search: Search, before: int | None, limit: int) -> Found:
+    """Return a page of the jobs that are meant."""
+    if asked.job_id is not None:
+        # Its id says all: the other filters are not asked.
+        seq = search.seq_before(asked.job_id)
+        found = search.page(Filter(), before=(seq or 0) + 1, limit=1)
+        jobs = [job for job in found.jobs if job.id == asked.job_id and before is None]
+        return Found(jobs, None, len(jobs), stopped=False)
+    return search.page(asked.wanted, before=before, limit=limit, keep=_visibly(asked.wanted.text))
+
+
+def newer(asked: Asked, search: Search, after: int) -> int:
+    """Return how many jobs that are meant came after this place, up to a hundred."""
+    if asked.job_id is not None:
+        return 0
+    return search.newer(asked.wanted, after, keep=_visibly(asked.wanted.text))
+
+
+def _understood(given: dict[str, str], wanted: Filter, search: Search) -> Asked:
+    text = given["q"]
+    if is_id(text) and search.seq_before(text) is not None and text in search.starting_with(text):
+        return Asked(given, wanted, job_id=text, meant="id")
+    if text.isascii() and text.isalnum() and len(text) >= SHORTEST_ID:
+        begun = search.starting_with(text)
+        if len(begun) == 1:
+            return Asked(given, wanted, job_id=begun[0], meant="id")
+    if wanted.task is None and text in {task for _, task, _, _ in search.tally()}:
+        return Asked(given, msgspec.structs.replace(wanted, task=text), meant="task")
+    if wanted.error is None and search.knows_error(text):
+        return Asked(given, msgspec.structs.replace(wanted, error=text), meant="exception")
+    return Asked(given, msgspec.structs.replace(wanted, text=text))
+
+
+def _visibly(text: str | None) -> Any:
+    """Return what tells whether a job holds a text where it may be seen.
+
+    Secrets in arguments are masked: could they be searched, one could guess them letter by letter.
+    """
+    if text is None:
+        return None
+    needle = text.lower()
+
+    def keep(job: Listed) -> bool:
+        said = (job.id, job.task, job.queue, job.error_type, job.error_message, job.progress_note)
+        return (
+            any(needle in each.lower() for each in said if each)
+            or needle in preview_all(job.kwargs).lower()
+        )
+
+    return keep
+
+
+def _time(name: str, text: str | None, now: float) -> float | None:
+    """Read a time, or a length of time before now."""
+    if text is None:
+        return None
+    try:
+        if text[-1:].isalpha() and text[:1].isdigit() and "T" not in text:
+            return now - parse_length(name, text)
+        when = parse_at(text)
+    except OptionError:
+        expected = "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h"
+        raise BadFilter(name, f"{expected}, got: {text[:40]!r}") from None
+    if not math.isfinite(when):
+        raise BadFilter(name, "expected a finite time")
+    return when
