@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -14,7 +14,7 @@ from ..times import duration
 from . import extras
 from .base import config, engine, search
 
-HOUR = 3600.0
+HOUR: Final = 3600.0
 
 
 class Worry(NamedTuple):
@@ -163,6 +163,41 @@ def _rate(figures: Figures | None, span: float, *, failed: bool) -> float:
         return 0.0
     number = figures.failures if failed else figures.runs - figures.failures
     return number / (span / 60)
+
+
+_hours: dict[tuple[str, int], dict[str, Figures]] = {}
+"""What was counted in whole hours, by ledger and hour: they are past, and change no more."""
+
+_HOURS_KEPT: Final = 100
+_BUDGET: Final = 0.05
+"""Seconds in which a page adds up hours that this process has not seen yet."""
+
+
+def by_task(span: float) -> tuple[dict[str, Figures], float]:
+    """Return the figures by task for this long, in whole hours, and from when on they are.
+
+    What cannot be added up in time is left to the next look: then it begins earlier.
+    """
+    give_up = time.monotonic() + _BUDGET
+    now, path, asked = time.time(), str(engine().ledger.path), search()
+    if span <= HOUR:
+        return asked.figures("task", now - span), now - span
+    hour = int(now // HOUR)
+    found = asked.figures("task", hour * HOUR)
+    since = hour
+    while since > (now - span) // HOUR + 1:
+        known = _hours.get((path, since - 1))
+        if known is None:
+            if time.monotonic() > give_up:
+                break
+            known = asked.figures("task", (since - 1) * HOUR, since * HOUR)
+            if len(_hours) >= _HOURS_KEPT:
+                _hours.clear()
+            _hours[path, since - 1] = known
+        since -= 1
+        for task, figures in known.items():
+            found.setdefault(task, Figures()).add(figures)
+    return found, since * HOUR
 
 
 def spoolers(tasks: dict[str, Any]) -> list[Spooler]:

@@ -175,9 +175,9 @@ def performance() -> ResponseReturnValue:
     span = request.args.get("span", "1h")
     if span not in SPANS:
         span = "1h"
-    figures = search().figures("task", time.time() - SPANS[span][1])
+    figures, since = numbers.by_task(SPANS[span][1])
     by_time = sorted(figures.items(), key=lambda item: -item[1].run_seconds)
-    return page("performance.html", figures=by_time[:100], span=span, spans=SPANS)
+    return page("performance.html", figures=by_time[:100], since=since, span=span, spans=SPANS)
 
 
 def system() -> ResponseReturnValue:
@@ -191,12 +191,19 @@ def system() -> ResponseReturnValue:
         "system.html",
         settings=settings,
         versions=extras.versions(),
-        files=engine().spool.counts(),
+        files=_files(),
         sizes=extras.sizes(),
         findings=extras.findings(),
         tasks=sorted(state().spooler.tasks),
         deeds=deeds().newest(),
     )
+
+
+def _files() -> dict[str, int]:
+    try:
+        return engine().spool.counts()
+    except FileNotFoundError:
+        return {}  # nothing was ever enqueued
 
 
 def _told(value: Any) -> str:

@@ -10,8 +10,8 @@ the `Ledger` and shares its connection and mutex.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
     since: float | None = None
     until: float | None = None
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether neither state nor queue nor task matters."""
+        return all(each is None for each in (self.state, self.queue, self.task))
 
     @property
     def is_counted(self) -> bool:
@@ -144,10 +149,18 @@ class Figures(msgspec.Struct):
     runs: int = 0
     failures: int = 0
     run_seconds: float = 0.0
-    wait_seconds: float = 0.0
     longest: float = 0.0
     waits: list[int] = msgspec.field(default_factory=lambda: [0] * CLASSES)
     took: list[int] = msgspec.field(default_factory=lambda: [0] * CLASSES)
+
+    def add(self, other: Figures) -> None:
+        """Take in what another stretch of time says."""
+        self.runs += other.runs
+        self.failures += other.failures
+        self.run_seconds += other.run_seconds
+        self.longest = max(self.longest, other.longest)
+        self.waits = [sum(both) for both in zip(self.waits, other.waits, strict=True)]
+        self.took = [sum(both) for both in zip(self.took, other.took, strict=True)]
 
 
 _LISTED: Final = ", ".join(
@@ -160,10 +173,22 @@ _LISTED: Final = ", ".join(
 )
 _RUNNING: Final = ", ".join(Running.__struct_fields__)
 _SERVER: Final = ", ".join(Server.__struct_fields__)
+_ENDED_OR_WAITS: Final = "jobs INDEXED BY jobs_state WHERE state != 'running' AND state"
+"""SQLite takes a partial index only where its condition stands in the statement word by word."""
+
 _NOW: Final = "state = 'running' AND window IS NOT NULL"
 
 Keep = Callable[[Listed], bool]
-Terms = list[tuple[str, tuple[Any, ...]]]
+
+
+class Walk(NamedTuple):
+    """A way through the jobs: where it leads, which columns that answers, and its two ends."""
+
+    of: str
+    values: tuple[Any, ...]
+    answered: tuple[str, ...]
+    above: int
+    below: int
 
 
 class Search:
@@ -185,27 +210,25 @@ class Search:
         `keep` decides once more on each job that fits, where SQL cannot.
         """
         give_up = time.monotonic() + PATIENCE
-        driver, rest = self._plan(wanted)
-        walk = " AND ".join(term for term, _ in driver)
-        walked = tuple(value for _, values in driver for value in values)
-        fits = "".join(f" AND {term}" for term, _ in rest)
-        fitted = tuple(value for _, values in rest for value in values)
+        walk = self._walk(wanted)
+        upper = min(walk.below, 2**62 if before is None else before)
+        fits, fitted = self._rest(wanted, walk)
         expected = self.count(wanted) if before is None and keep is None else None
+        step = STEP if fits or keep else limit + 1
         jobs: list[Listed] = []
         looked_at = 0
-        upper = before if before is not None else 2**62
-        step = STEP if rest or keep else limit + 1
         while True:
             with self._ledger._reading() as run:
+                # One bound on each side, or SQLite walks to the end of the table.
                 floor = run(
-                    f"SELECT seq FROM jobs WHERE {walk} AND seq < ? ORDER BY seq DESC"
-                    " LIMIT 1 OFFSET ?",
-                    (*walked, upper, step - 1),
+                    f"SELECT seq FROM {walk.of} AND seq < ? ORDER BY seq DESC LIMIT 1 OFFSET ?",
+                    (*walk.values, upper, step - 1),
                 ).get
+                lowest = max(walk.above, -1 if floor is None else floor - 1)
                 found = run(
-                    f"SELECT {_LISTED} FROM jobs WHERE {walk}{fits} AND seq < ? AND seq >= ?"
+                    f"SELECT {_LISTED} FROM {walk.of}{fits} AND seq < ? AND seq > ?"
                     " ORDER BY seq DESC",
-                    (*walked, *fitted, upper, floor or 0),
+                    (*walk.values, *fitted, upper, lowest),
                 )
                 for row in found:
                     job = Listed(*row)
@@ -217,7 +240,7 @@ class Search:
             looked_at += step
             if len(jobs) > limit:
                 return Found(jobs[:limit], jobs[limit - 1].seq, looked_at, stopped=False)
-            if floor is None or len(jobs) == expected:
+            if floor is None or lowest == walk.above or len(jobs) == expected:
                 return Found(jobs, None, looked_at, stopped=False)
             upper = floor
             if looked_at >= LOOK_AT or time.monotonic() > give_up:
@@ -294,8 +317,9 @@ class Search:
         """Return since when the first of the dead jobs waits for a person."""
         with self._ledger._reading() as run:
             return run(  # type: ignore[no-any-return]
-                "SELECT min(finished_at) FROM (SELECT finished_at FROM jobs"
-                f" WHERE state = '{DEAD}' ORDER BY seq LIMIT 1000)"
+                "SELECT min(finished_at) FROM (SELECT finished_at"
+                f" FROM {_ENDED_OR_WAITS} = '{DEAD}'"
+                " ORDER BY seq LIMIT 1000)"
             ).get
 
     def failures(self, limit: int) -> list[Listed]:
@@ -304,7 +328,7 @@ class Search:
         for state in (DEAD, RETRYING):
             with self._ledger._reading() as run:
                 rows = run(
-                    f"SELECT {_LISTED} FROM jobs WHERE state = '{state}'"
+                    f"SELECT {_LISTED} FROM {_ENDED_OR_WAITS} = '{state}'"
                     " ORDER BY seq DESC LIMIT 200"
                 )
                 found += [Listed(*row) for row in rows]
@@ -378,100 +402,116 @@ class Search:
             for minute, each in found.items()
         ]
 
-    def figures(self, by: str, since: float) -> dict[str, Figures]:
-        """Return the figures by ``task`` or by ``queue`` from a time on."""
+    def figures(self, by: str, since: float, until: float = 2.0**53) -> dict[str, Figures]:
+        """Return the figures by ``task`` or by ``queue`` of the minutes in a stretch of time."""
         column = {"task": "task", "queue": "queue"}[by]
         found: dict[str, Figures] = {}
         with self._ledger._reading() as run:
-            for name, outcome, waited, ran, number, waits, runs, longest in run(
-                f"SELECT {column}, outcome, waited, ran, sum(number), sum(wait_seconds),"
-                " sum(run_seconds), max(longest_run) FROM endings WHERE minute >= ?"
+            for name, outcome, waited, ran, number, runs, longest in run(
+                f"SELECT {column}, outcome, waited, ran, sum(number), sum(run_seconds),"
+                " max(longest_run) FROM endings WHERE minute >= ? AND minute < ?"
                 f" GROUP BY {column}, outcome, waited, ran",
-                (int(since // 60),),
+                (int(since // 60), int(until // 60)),
             ):
                 one = found.setdefault(name, Figures())
                 one.runs += number
                 one.failures += number if outcome in FAILED else 0
-                one.wait_seconds += waits
                 one.run_seconds += runs
                 one.longest = max(one.longest, longest)
                 one.waits[waited] += number
                 one.took[ran] += number
         return found
 
-    def _plan(self, wanted: Filter) -> tuple[Terms, Terms]:
-        """Return what an index answers, and what is asked of each row that it leads to.
+    def _walk(self, wanted: Filter) -> Walk:
+        """Return the index that leads past the fewest other jobs, as `tally` knows.
 
-        A plus before a column keeps SQLite from choosing another index than this one.
+        It is named in the statement: SQLite has no statistics and would walk the table.
         """
-        rest: Terms = [
-            (f"+{column} = ?", (value,))
-            for column, value in (("queue", wanted.queue), ("error_type", wanted.error))
-            if value is not None
-        ]
-        driver: Terms = []
+        above, below = self._between(wanted)
+        choices = [Walk("jobs NOT INDEXED WHERE true", (), (), above, below)]
         if wanted.error is not None:
-            driver = [("error_type = ?", (wanted.error,))]
-            rest = [term for term in rest if term[0] != "+error_type = ?"]
-        elif wanted.state is not None or wanted.task is not None or wanted.queue is not None:
-            driver = self._shortest(wanted)
-        if wanted.task is not None and ("task = ?", (wanted.task,)) not in driver:
-            rest.append(("+task = ?", (wanted.task,)))
-        if wanted.state is not None and not any("state" in term for term, _ in driver):
-            rest.append(("+state = ?", (wanted.state,)))
-        rest += self._in_time(wanted, driver)
-        if wanted.text is not None:
-            rest.append(_containing(wanted.text))
-        return driver or [("seq > 0", ())], rest
+            of = "jobs INDEXED BY jobs_error WHERE error_type = ?"
+            choices = [Walk(of, (wanted.error,), ("error_type",), above, below)]
+        elif wanted.state == RUNNING:
+            of = f"jobs INDEXED BY jobs_window WHERE {_NOW}"
+            choices = [Walk(of, (), ("state",), above, below)]
+        elif not wanted.is_for_all:
+            tally = self.tally()
+            sizes = [sum(each[3] for each in tally)]
+            for number, walk in self._walks(wanted, tally, above, below):
+                sizes.append(number)
+                choices.append(walk)
+            return choices[sizes.index(min(sizes))]
+        return choices[0]
 
-    def _shortest(self, wanted: Filter) -> Terms:
-        """Return the index that leads past the fewest other jobs, as `tally` knows."""
-        tally = self.tally()
-        if wanted.state == RUNNING:
-            return [(_NOW, ())]
-        choices: list[tuple[int, Terms]] = []
+    @staticmethod
+    def _walks(
+        wanted: Filter, tally: list[tuple[str, str, str, int]], above: int, below: int
+    ) -> Iterator[tuple[int, Walk]]:
+        """Give each index that can answer, and how many jobs it leads past."""
         if wanted.state in STATES:
+            of = f"{_ENDED_OR_WAITS} = '{wanted.state}'"
             number = sum(each[3] for each in tally if each[2] == wanted.state)
-            choices.append((number, [(f"state = '{wanted.state}'", ())]))
+            yield number, Walk(of, (), ("state",), above, below)
         if wanted.task is not None:
+            of = "jobs INDEXED BY jobs_task WHERE task = ?"
             number = sum(each[3] for each in tally if each[1] == wanted.task)
-            choices.append((number, [("task = ?", (wanted.task,))]))
-        if wanted.queue is not None and wanted.task is None:
-            tasks = sorted({each[1] for each in tally if each[0] == wanted.queue})
+            yield number, Walk(of, (wanted.task,), ("task",), above, below)
+        elif wanted.queue is not None:
+            tasks = tuple(sorted({each[1] for each in tally if each[0] == wanted.queue}))
             number = sum(each[3] for each in tally if each[1] in tasks)
             if number <= LOOK_AT and len(tasks) <= 100:
                 places = ", ".join("?" * len(tasks))
-                choices.append((number, [(f"task IN ({places})", tuple(tasks))]))
-        return min(choices)[1] if choices else []
+                of = f"jobs INDEXED BY jobs_task WHERE task IN ({places})"
+                yield number, Walk(of, tasks, (), above, below)
 
-    def _in_time(self, wanted: Filter, driver: Terms) -> Terms:
-        """Return the terms for the time of enqueue, and narrow what is walked to about it.
+    def _rest(self, wanted: Filter, walk: Walk) -> tuple[str, tuple[Any, ...]]:
+        """Return what is asked of each row that the index leads to."""
+        columns = {
+            "state": wanted.state,
+            "queue": wanted.queue,
+            "task": wanted.task,
+            "error_type": wanted.error,
+        }
+        terms: list[tuple[str, Any]] = [
+            (f"{column} = ?", value)
+            for column, value in columns.items()
+            if value is not None and column not in walk.answered
+        ]
+        if wanted.since is not None:
+            terms.append(("enqueued_at >= ?", wanted.since))
+        if wanted.until is not None:
+            terms.append(("enqueued_at < ?", wanted.until))
+        if wanted.text is not None:
+            terms.append(_containing(wanted.text))
+        return "".join(f" AND {term}" for term, _ in terms), tuple(value for _, value in terms)
+
+    def _between(self, wanted: Filter) -> tuple[int, int]:
+        """Return the sequence numbers between which all jobs enqueued in this time lie.
 
         Commits come nearly in the order of enqueue; `MARGIN` is what "nearly" means.
         """
-        rest: Terms = []
-        for bound, column, sign, margin in (
-            (wanted.since, "enqueued_at >= ?", ">=", -MARGIN),
-            (wanted.until, "enqueued_at < ?", "<=", MARGIN),
-        ):
-            if bound is None:
-                continue
-            rest.append((f"+{column}", (bound,)))
-            with self._ledger._reading() as run:
-                seq = run(
-                    "SELECT seq FROM jobs WHERE id < ? ORDER BY id DESC LIMIT 1", (id_at(bound),)
-                ).get
-            driver.append((f"seq {sign} ?", ((seq or 0) + margin,)))
-        return rest
+        above, below = -1, 2**62
+        if wanted.since is not None:
+            above = max(-1, self._seq_at(wanted.since) - MARGIN)
+        if wanted.until is not None:
+            below = self._seq_at(wanted.until) + MARGIN
+        return above, below
+
+    def _seq_at(self, when: float) -> int:
+        with self._ledger._reading() as run:
+            found = run(
+                "SELECT seq FROM jobs WHERE id < ? ORDER BY id DESC LIMIT 1", (id_at(when),)
+            )
+            return found.get or 0
 
 
-def _containing(text: str) -> tuple[str, tuple[Any, ...]]:
+def _containing(text: str) -> tuple[str, str]:
     """Return the term for rows that hold a text anywhere; capital letters do not matter."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    said = ["id", "task", "queue", "error_type", "error_message", "progress_note", "unique_key"]
-    hay = " || ' ' || ".join(f"coalesce({column}, '')" for column in said)
-    shown = f"iif(kwargs_size > {LISTED_BYTES}, '', coalesce(CAST(kwargs AS TEXT), ''))"
-    return f"({hay} || ' ' || {shown}) LIKE ? ESCAPE '\\'", (f"%{escaped}%",)
+    said = "id, task, queue, error_type, error_message, progress_note, unique_key"
+    shown = f"iif(kwargs_size > {LISTED_BYTES}, NULL, CAST(kwargs AS TEXT))"
+    return f"concat_ws(' ', {said}, {shown}) LIKE ? ESCAPE '\\'", f"%{escaped}%"
 
 
 def is_cursor(text: str) -> bool:
