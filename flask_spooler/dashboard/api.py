@@ -198,12 +198,17 @@ def stats() -> ResponseReturnValue:
     return answer(
         {
             "counts": found.counts,
-            "oldest_queued_seconds": found.oldest_wait,
+            "oldest_queued_seconds": None
+            if found.oldest_since is None
+            else max(0.0, found.now - found.oldest_since),
             "running": len(found.running),
             "pool": found.pool,
             "paused": engine().ledger.paused(),
             "last_hour": {"succeeded": found.done, "failed": found.failed},
-            "health": [{"level": each.level, "text": each.text} for each in found.worries],
+            "health": [
+                {"level": each.level, "text": each.text, "since": each.since}
+                for each in found.worries
+            ],
         }
     )
 
@@ -224,7 +229,7 @@ def tasks() -> ResponseReturnValue:
 def description() -> ResponseReturnValue:
     """Return the description of this API, for programs that make clients from it."""
     found = json.loads(Path(__file__).with_name("openapi.json").read_text())
-    found["servers"] = [{"url": (request.root_path or "") + prefix() + "/api"}]
+    found["servers"] = [{"url": request.root_path + prefix() + "/api"}]
     return answer(found)
 
 

@@ -81,7 +81,8 @@ def sizes() -> dict[str, int]:
     for name, path in (("Ledger", ledger), ("Ledger, not yet merged", Path(f"{ledger}-wal"))):
         if path.exists():
             found[name] = path.stat().st_size
-    found["Free on its disk"] = shutil.disk_usage(ledger.parent).free
+    if ledger.parent.exists():
+        found["Free on its disk"] = shutil.disk_usage(ledger.parent).free
     return found
 
 

@@ -84,19 +84,20 @@ def to_all(
     action: str,
     asked: filters.Asked,
     before: int,
-    budget: float = BUDGET,
 ) -> Step:
-    """Do it to the jobs that fit, from `before` on down, for as long as the budget lasts."""
+    """Do it to the jobs that fit, from `before` on down, while the budget lasts; one at least."""
     step = Step(next=before)
-    give_up = time.monotonic() + budget
-    while step.next is not None and time.monotonic() < give_up:
+    give_up = time.monotonic() + BUDGET
+    while step.next is not None:
         found = filters.matches(asked, search, step.next, PIECE)
         for job in found.jobs:
             _one(engine, action, job, step)
             step.next = job.seq
-            if time.monotonic() >= give_up:
+            if time.monotonic() > give_up:
                 return step
         step.next = found.next
+        if time.monotonic() > give_up:
+            return step
     return step
 
 

@@ -56,4 +56,4 @@ def take() -> Notice | None:
 
 
 def _path() -> str:
-    return (request.root_path or "") + prefix() + "/"
+    return request.root_path + prefix() + "/"

@@ -10,7 +10,6 @@ import msgspec
 from .. import _uwsgi
 from ..job import STATES
 from ..ledger.search import Figures, Minute, Running, Search
-from ..times import duration
 from . import extras
 from .base import config, engine, search
 
@@ -24,6 +23,7 @@ class Worry(NamedTuple):
     """``bad``, ``warn`` or ``info``."""
     text: str
     page: str | None = None
+    since: float | None = None
 
 
 class Queue(msgspec.Struct, kw_only=True):
@@ -32,6 +32,7 @@ class Queue(msgspec.Struct, kw_only=True):
     name: str
     paused: bool
     counts: dict[str, int]
+    oldest_since: float | None
     oldest_wait: float | None
     limit: int | None
     weight: float | None
@@ -55,7 +56,7 @@ class Overview(msgspec.Struct, kw_only=True):
 
     now: float
     counts: dict[str, int]
-    oldest_wait: float | None
+    oldest_since: float | None
     first_due: dict[str, float]
     oldest_dead: float | None
     running: list[Running]
@@ -77,7 +78,7 @@ def overview() -> Overview:
     found = Overview(
         now=now,
         counts=counts,
-        oldest_wait=None if oldest is None else max(0.0, now - oldest),
+        oldest_since=oldest,
         first_due=asked.first_due(),
         oldest_dead=dead,
         running=asked.running(),
@@ -114,12 +115,8 @@ def worries(found: Overview, asked: Search) -> list[Worry]:
             Worry("bad", "No server runs jobs now: they wait until one is started", "workers")
         )
     if found.counts["dead"]:
-        age = (
-            f", the oldest for {duration(found.now - found.oldest_dead)}"
-            if found.oldest_dead
-            else ""
-        )
-        told.append(Worry("warn", f"{found.counts['dead']:,} dead{age}", "dead"))
+        text = f"{found.counts['dead']:,} dead" + (", the oldest for" if found.oldest_dead else "")
+        told.append(Worry("warn", text, "dead", found.oldest_dead))
     for each in asked.servers():
         if each.draining_until > found.now and _uwsgi.lives_on(each.boot):
             told.append(Worry("warn", "A server drains: it starts no more jobs", "workers"))
@@ -145,6 +142,7 @@ def queues() -> list[Queue]:
             name=name,
             paused=name in paused,
             counts=counts.get(name) or dict.fromkeys(STATES, 0),
+            oldest_since=oldest.get(name),
             oldest_wait=max(0.0, now - oldest[name]) if name in oldest else None,
             limit=known.limits.get(name),
             weight=known.weights.get(name),

@@ -50,6 +50,7 @@ CHOICES: Final = {"theme": ("light", "dark", "auto"), "live": ("0", "2", "5", "1
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 RETRY_AFTER: Final = "5"
 
+_CLOCK = re.compile(rb"<time\b[^>]* data-clock\b[^>]*>[^<]*</time>")
 _TIMES = re.compile(rb"(<time\b[^>]*>)[^<]*(</time>)")
 
 blueprint = Blueprint(NAME, __name__)
@@ -89,7 +90,7 @@ def finish(response: Response) -> Response:
         response.headers["Cache-Control"] = kept
     elif response.mimetype == "text/html" and response.status_code == 200:
         # How long ago something was is told by the browser: it makes no page a new one.
-        still = _TIMES.sub(rb"\1\2", response.get_data())
+        still = _TIMES.sub(rb"\1\2", _CLOCK.sub(b"", response.get_data()))
         response.set_etag(hashlib.sha256(still).hexdigest()[:24])
         response.make_conditional(request)
     return response
@@ -106,7 +107,9 @@ def refuse(reason: str | None = None) -> ResponseReturnValue:
         is_open=access.is_open(config()),
         with_token=any(token is not None for token in tokens),
         login=url_for(f"{NAME}.login"),
-        next=request.path if request.method in access.SAFE else url_for(f"{NAME}.overview"),
+        next=request.root_path + request.path
+        if request.method in access.SAFE
+        else url_for(f"{NAME}.overview"),
     )
     return make_response(shown, 403)
 
@@ -124,7 +127,7 @@ def _exchange_token(who: access.Visitor | None) -> ResponseReturnValue | None:
         for item in request.args.items(multi=True)
         if item[0] not in ("token", "leave", *chosen)
     ]
-    clean = request.path + (f"?{urlencode(rest)}" if rest else "")
+    clean = request.root_path + request.path + (f"?{urlencode(rest)}" if rest else "")
     answer = redirect(clean, 303)
     if given is not None:
         cookie = access.cookie_for(config(), given, time.time())
@@ -158,7 +161,7 @@ def keep_cookie(answer: Any, cookie: str) -> None:
 
 
 def _cookie_path() -> str:
-    return (request.root_path or "") + prefix() + "/"
+    return request.root_path + prefix() + "/"
 
 
 def login() -> ResponseReturnValue:

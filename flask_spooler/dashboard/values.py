@@ -7,6 +7,7 @@ within an address; what a task prints or raises is its own affair.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sysconfig
 from pathlib import Path
@@ -115,7 +116,8 @@ def folded(traceback: str) -> list[Frames]:
     for line in traceback.splitlines():
         frame = _FRAME.match(line)
         if frame:
-            pieces.append((not frame["file"].startswith(_LIBRARIES), True, [line]))
+            of_app = not os.path.normpath(frame["file"]).startswith(_LIBRARIES)
+            pieces.append((of_app, True, [line]))
         elif pieces and pieces[-1][1] and line.startswith(("    ", "  [Previous line")):
             pieces[-1][2].append(line)
         else:

@@ -219,6 +219,7 @@ function show_ticks() {
   const number = boxes.filter((box) => box.checked).length;
   const whole = one("[data-all]");
   for (const box of boxes) box.closest("tr").classList.toggle("ticked", box.checked || whole?.checked === true);
+  bulk.classList.toggle("some", number > 0 || whole?.checked === true);
   one("[data-ticked]").textContent = whole?.checked ? "With all that match" : `${number} ticked`;
   for (const button of all("button", bulk)) button.disabled = !number && !whole?.checked;
   const every_one = one("[data-tick-all]");
