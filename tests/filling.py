@@ -109,7 +109,7 @@ SELECT job_id(at), task(n), queue(n), 0, state, at, at,
 FROM whole"""
 
 _REST = (
-    "INSERT INTO tally SELECT queue, task, state, count(*) FROM jobs WHERE true"
+    "INSERT INTO tally SELECT queue, task, state, count(*), 0 FROM jobs WHERE true"
     " GROUP BY queue, task, state ON CONFLICT DO UPDATE SET number = excluded.number",
     "INSERT INTO endings SELECT CAST(finished_at / 60 AS INTEGER), queue, task,"
     " iif(state = 'dead', 'failed', 'succeeded'), class_of(started_at - due_at),"

@@ -8,6 +8,7 @@ from flask import current_app, g, request
 
 from ..ledger.deeds import Deed, Deeds
 from ..ledger.search import Search
+from ..ledger.survey import Survey
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -36,8 +37,13 @@ def engine() -> SpoolEngine:
 
 
 def search() -> Search:
-    """Return the questions that may be asked of the app's ledger."""
+    """Return the lists of the app's ledger."""
     return Search(engine().ledger)
+
+
+def survey() -> Survey:
+    """Return what may be asked of the app's ledger as a whole."""
+    return Survey(engine().ledger)
 
 
 def deeds() -> Deeds:

@@ -14,7 +14,8 @@ import msgspec
 
 from ..errors import OptionError
 from ..job import STATES, is_id
-from ..ledger.search import Filter, Found, Listed, Search, is_cursor
+from ..ledger.search import Found, Listed, Search, is_cursor
+from ..ledger.walks import Filter
 from ..schedule import parse_at, parse_length
 from .values import preview_all
 

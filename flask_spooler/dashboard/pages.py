@@ -15,9 +15,11 @@ from werkzeug.exceptions import NotFound
 from .. import _uwsgi
 from ..errors import JobNotFound
 from ..job import FINAL, STATES
-from ..ledger.search import MOST_COUNTED, Filter, Found
+from ..ledger.search import Found
+from ..ledger.survey import MOST_COUNTED
+from ..ledger.walks import Filter
 from . import charts, extras, filters, numbers, values
-from .base import config, deeds, engine, search, state, text_arg
+from .base import config, deeds, engine, search, state, survey, text_arg
 from .render import page
 
 PAGE: Final = 50
@@ -35,7 +37,7 @@ def overview() -> ResponseReturnValue:
         chart=charts.endings(found.minutes, found.now),
         waits=charts.waits(found.minutes, found.now),
         queues=numbers.queues(),
-        failures=search().failures(6),
+        failures=survey().failures(6),
         is_empty=not any(found.counts.values()),
     )
 
@@ -146,7 +148,7 @@ def queues() -> ResponseReturnValue:
 
 def workers() -> ResponseReturnValue:
     """Show each process that runs jobs, and the servers they belong to."""
-    found = search()
+    found = survey()
     servers = [(each, _uwsgi.lives_on(each.boot)) for each in found.servers()]
     return page(
         "workers.html",
@@ -158,7 +160,7 @@ def workers() -> ResponseReturnValue:
 
 def dead() -> ResponseReturnValue:
     """Show the dead jobs by task and exception."""
-    groups = search().dead_groups(PAGE)
+    groups = survey().dead_groups(PAGE)
     tally = search().tally()
     total = sum(number for _, _, found, number in tally if found == "dead")
     return page(
