@@ -179,7 +179,8 @@ def enqueue() -> ResponseReturnValue:
     wrong: dict[str, str] = {}
     job = enqueueing.from_form(state().spooler, form, wrong)
     if job is None:
-        return make_response(_form(form, wrong), 400)
+        # Not 400, which a browser notes as an error in its console.
+        return _form(form, wrong)
     did(time.time(), "enqueue", job.id)
     there = link("job", job_id=job.id)
     notice = Notice("The job is enqueued.", undo=f"{there}/cancel", undo_label="Cancel it")

@@ -16,8 +16,7 @@ from .. import _uwsgi
 from ..errors import JobNotFound
 from ..job import FINAL, STATES
 from ..ledger.search import Found
-from ..ledger.survey import MOST_COUNTED
-from ..ledger.walks import Filter
+from ..ledger.walks import MOST_COUNTED, Filter
 from . import charts, extras, filters, numbers, values
 from .base import config, deeds, engine, search, state, survey, text_arg
 from .render import page

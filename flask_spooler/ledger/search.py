@@ -13,10 +13,11 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from ..job import QUEUED, RUNNING, id_at, is_id
+from ..job import DEAD, QUEUED, RUNNING, id_at, is_id
 from . import Ledger
-from .walks import LISTED_BYTES, LOOK_AT, RUNS, Counted, Filter, rest, shortest
+from .walks import LISTED_BYTES, LOOK_AT, MOST_COUNTED, RUNS, Counted, Filter, rest, shortest
 
 PATIENCE: Final = 0.05
 """Seconds after which a page stops looking earlier, as where each row holds 64 KiB."""
@@ -167,7 +168,12 @@ class Search:
             return [job_id for (job_id,) in found]
 
     def count(self, wanted: Filter) -> int | None:
-        """Return exactly how many jobs fit, None where nobody has counted."""
+        """Return exactly how many jobs fit, None where nobody has counted.
+
+        Those with one exception are counted here, up to `MOST_COUNTED`.
+        """
+        if wanted.error is not None and replace(wanted, error=None).is_counted:
+            return self._count_errors(wanted)
         if not wanted.is_counted:
             return None
         return sum(
@@ -177,6 +183,19 @@ class Search:
             and wanted.task in (None, task)
             and wanted.state in (None, state)
         )
+
+    def _count_errors(self, wanted: Filter) -> int | None:
+        walk = shortest(wanted, [], -1, 2**62)
+        fits, values = rest(wanted, walk)
+        if wanted.state == DEAD and wanted.task is not None and wanted.queue is None:
+            of = f"jobs INDEXED BY jobs_dead WHERE state = '{DEAD}' AND task = ? AND error_type = ?"
+            walk, fits, values = walk._replace(of=of, values=(wanted.task, wanted.error)), "", ()
+        with self._ledger._reading() as run:
+            number: int = run(
+                f"SELECT count(*) FROM (SELECT 1 FROM {walk.of}{fits} LIMIT {MOST_COUNTED + 1})",
+                (*walk.values, *values),
+            ).get
+        return None if number > MOST_COUNTED else number
 
     def tally(self) -> list[Counted]:
         """Return the number of jobs by queue, task and state."""

@@ -16,9 +16,8 @@ from ..endings import BOUNDS
 from ..job import DEAD, RETRYING, SCHEDULED
 from . import Ledger
 from .search import LISTED, Listed
-from .walks import BY_STATE, LISTED_BYTES, RUNS
+from .walks import BY_STATE, LISTED_BYTES, MOST_COUNTED, RUNS
 
-MOST_COUNTED: Final = 10_000
 CLASSES: Final = len(BOUNDS) + 1
 FAILED: Final = ("failed", "timed_out", "crashed")
 """The outcomes that count as failures; an interruption or a cancel is nobody's fault."""

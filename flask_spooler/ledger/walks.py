@@ -17,6 +17,7 @@ from ..job import QUEUED, RUNNING, STATES
 LOOK_AT: Final = 20_000
 """Entries of an index that one page looks at, at most."""
 
+MOST_COUNTED: Final = 10_000
 LISTED_BYTES: Final = 4_096
 """Arguments and messages of more bytes are not part of a list."""
 
