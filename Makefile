@@ -5,6 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 KILLS ?= 3000
 SOAK ?= 600
+NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
 
 .PHONY: help run test soak bench lint clean
 
@@ -23,7 +24,10 @@ run: .venv/installed ## install what is missing and start the server in the fore
 	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3'           a durable job; then its status_url"
 	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3&delay=10'  the same, in ten seconds"
 	@echo "  .venv/bin/flask spooler list                           all jobs; Ctrl-C here stops the server"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" exec uwsgi --ini uwsgi.ini
+	@token="$${FLASK_SPOOLER_DASHBOARD_TOKEN:-$$($(BIN)/python -c '$(NEW_TOKEN)')}"; \
+	echo "The dashboard, by a link that holds its token:"; \
+	echo "  http://127.0.0.1:$${PORT:-8080}/spooler/?token=$$token"; \
+	FLASK_SPOOLER_DASHBOARD_TOKEN="$$token" PATH="$(CURDIR)/$(BIN):$$PATH" exec uwsgi --ini uwsgi.ini
 
 # Most tests wait for a server most of the time, so several files run at once; those that look at
 # the clock closely are marked "alone" and run by themselves after the others.

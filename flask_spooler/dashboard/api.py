@@ -27,20 +27,11 @@ from ..ledger.search import Listed
 from ..record import decoded
 from . import enqueueing, filters, numbers, pages, values
 from . import many as bulk
-from .base import did, engine, prefix, search, state, text_arg
+from .base import BadRequest, did, engine, prefix, search, state, text_arg
 
-MOST_LISTED: Final = 500
+MOST_LISTED: Final = 200
 LARGEST_BODY: Final = 2**20
 """Bytes of a request beyond the arguments of a job."""
-
-
-class BadRequest(Exception):
-    """What was asked for cannot be understood."""
-
-    def __init__(self, field: str | None, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.field = field
-        self.status = status
 
 
 def answer(value: Any, status: int = 200) -> Response:

@@ -1,4 +1,7 @@
-"""What the parts of the dashboard share: the app's state, and who is asking."""
+"""What the parts of the dashboard share: the app's state, who is asking, what is not understood.
+
+Imported with the library, in every web worker: what only a page needs is imported when it is.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import current_app, g, request
 
-from ..ledger.deeds import Deed, Deeds
-from ..ledger.search import Search
-from ..ledger.survey import Survey
-
 if TYPE_CHECKING:
     from ..config import Config
     from ..engine import SpoolEngine
     from ..extension import AppState
+    from ..ledger.deeds import Deeds
+    from ..ledger.insight import Insight
+    from ..ledger.search import Search
     from .access import Visitor
 
 NAME: Final = "spooler_dashboard"
 EXTENSION: Final = "spooler"
+
+
+class BadRequest(ValueError):
+    """What was asked for cannot be understood; `field` says what of it."""
+
+    def __init__(self, field: str | None, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.field = field
+        self.status = status
 
 
 def state() -> AppState:
@@ -38,16 +49,22 @@ def engine() -> SpoolEngine:
 
 def search() -> Search:
     """Return the lists of the app's ledger."""
+    from ..ledger.search import Search
+
     return Search(engine().ledger)
 
 
-def survey() -> Survey:
+def insight() -> Insight:
     """Return what may be asked of the app's ledger as a whole."""
-    return Survey(engine().ledger)
+    from ..ledger.insight import Insight
+
+    return Insight(engine().ledger)
 
 
 def deeds() -> Deeds:
     """Return the record of who did what."""
+    from ..ledger.deeds import Deeds
+
     return Deeds(engine().ledger)
 
 
@@ -69,6 +86,8 @@ def is_api() -> bool:
 
 def did(now: float, deed: str, *targets: str, detail: str | None = None) -> None:
     """Write down what this visitor has done to these jobs or to this queue."""
+    from ..ledger.deeds import Deed
+
     who = visitor()
     via = "API" if is_api() else "page"
     told = f"{via}, {request.remote_addr or '?'}" + (f"; {detail}" if detail else "")

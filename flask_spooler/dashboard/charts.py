@@ -10,7 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from ..endings import percentile
-from ..ledger.survey import CLASSES, Minute
+from ..ledger.insight import CLASSES, Minute
 from ..times import duration
 
 WIDTH: Final = 600

@@ -17,19 +17,12 @@ from ..job import STATES, is_id
 from ..ledger.search import Found, Listed, Search, is_cursor
 from ..ledger.walks import Filter
 from ..schedule import parse_at, parse_length
+from .base import BadRequest
 from .values import preview_all
 
 NAMES: Final = ("state", "queue", "task", "error", "q", "since", "until")
 LONGEST_TEXT: Final = 200
 SHORTEST_ID: Final = 10
-
-
-class BadFilter(ValueError):
-    """A filter that means nothing; says which, and what was expected."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -48,14 +41,14 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def read(arguments: Mapping[str, str], search: Search, now: float) -> Asked:
-    """Return the filters in a query string or a form; raise `BadFilter`."""
+    """Return the filters in a query string or a form; raise `BadRequest`."""
     given = {name: arguments[name].strip() for name in NAMES if arguments.get(name, "").strip()}
     state = given.get("state")
     if state is not None and state not in STATES:
-        raise BadFilter("state", f"expected one of {', '.join(STATES)}, got: {state[:40]!r}")
+        raise BadRequest("state", f"expected one of {', '.join(STATES)}, got: {state[:40]!r}")
     for name in ("queue", "task", "error", "q"):
         if len(given.get(name, "")) > LONGEST_TEXT:
-            raise BadFilter(name, f"expected at most {LONGEST_TEXT} characters")
+            raise BadRequest(name, f"expected at most {LONGEST_TEXT} characters")
     wanted = Filter(
         state=state,
         queue=given.get("queue"),
@@ -68,11 +61,11 @@ def read(arguments: Mapping[str, str], search: Search, now: float) -> Asked:
 
 
 def cursor(text: str | None, search: Search) -> int | None:
-    """Return the place in the list before which a page begins; raise `BadFilter`."""
+    """Return the place in the list before which a page begins; raise `BadRequest`."""
     if not text:
         return None
     if not is_cursor(text):
-        raise BadFilter("before", "expected the id of a job, or what another page said is next")
+        raise BadRequest("before", "expected the id of a job, or what another page said is next")
     return search.seq_before(text) or 0 if is_id(text) else int(text)
 
 
@@ -138,7 +131,7 @@ def _time(name: str, text: str | None, now: float) -> float | None:
         when = parse_at(text)
     except OptionError:
         expected = "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h"
-        raise BadFilter(name, f"{expected}, got: {text[:40]!r}") from None
+        raise BadRequest(name, f"{expected}, got: {text[:40]!r}") from None
     if not math.isfinite(when):
-        raise BadFilter(name, "expected a finite time")
+        raise BadRequest(name, "expected a finite time")
     return when

@@ -9,9 +9,9 @@ import msgspec
 
 from .. import _uwsgi
 from ..job import STATES
-from ..ledger.survey import Figures, Minute, Running, Survey
+from ..ledger.insight import Figures, Insight, Minute, Running
 from . import extras
-from .base import config, engine, survey
+from .base import config, engine, insight
 
 HOUR: Final = 3600.0
 
@@ -70,7 +70,7 @@ class Overview(msgspec.Struct, kw_only=True):
 def overview() -> Overview:
     """Ask for everything that the first page shows."""
     now = time.time()
-    asked = survey()
+    asked = insight()
     counts = total(engine().ledger.counts())
     oldest = min(engine().ledger.oldest_queued().values(), default=None)
     minutes = asked.minutes(now - HOUR)
@@ -97,13 +97,13 @@ def total(counts: dict[str, dict[str, int]]) -> dict[str, int]:
     return {state: sum(each[state] for each in counts.values()) for state in STATES}
 
 
-def pool(asked: Survey) -> int:
+def pool(asked: Insight) -> int:
     """Return how many spoolers there are, on all servers of this spool that live."""
     said = sum(each.pool for each in asked.servers() if _uwsgi.lives_on(each.boot))
     return said or len(_uwsgi.spooler_pids())
 
 
-def worries(found: Overview, asked: Survey) -> list[Worry]:
+def worries(found: Overview, asked: Insight) -> list[Worry]:
     """Return what is not as it should be, the worst first."""
     told = []
     reason = extras.reason_for_ill_health()
@@ -135,7 +135,7 @@ def queues() -> list[Queue]:
     known = config().queues
     named = [*known.order, *known.weights]
     span = 15 * 60.0
-    figures = survey().figures("queue", now - span)
+    figures = insight().figures("queue", now - span)
     names = sorted({*counts, *paused, *named, *known.limits, "default"})
     return [
         Queue(
@@ -177,7 +177,7 @@ def by_task(span: float) -> tuple[dict[str, Figures], float]:
     What cannot be added up in time is left to the next look: then it begins earlier.
     """
     give_up = time.monotonic() + _BUDGET
-    now, path, asked = time.time(), str(engine().ledger.path), survey()
+    now, path, asked = time.time(), str(engine().ledger.path), insight()
     if span <= HOUR:
         return asked.figures("task", now - span), now - span
     hour = int(now // HOUR)
@@ -200,7 +200,7 @@ def by_task(span: float) -> tuple[dict[str, Figures], float]:
 
 def spoolers(tasks: dict[str, Any]) -> list[Spooler]:
     """Return the processes of this server's pool, and every other one that runs a job."""
-    running = {job.pid: job for job in survey().running()}
+    running = {job.pid: job for job in insight().running()}
     pids = list(dict.fromkeys([*_uwsgi.spooler_pids(), *(pid for pid in running if pid)]))
     return [_spooler(pid, running.get(pid), tasks) for pid in pids]
 

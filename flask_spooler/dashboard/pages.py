@@ -18,7 +18,7 @@ from ..job import FINAL, STATES
 from ..ledger.search import Found
 from ..ledger.walks import MOST_COUNTED, Filter
 from . import charts, extras, filters, numbers, values
-from .base import config, deeds, engine, search, state, survey, text_arg
+from .base import BadRequest, config, deeds, engine, insight, search, state, text_arg
 from .render import page
 
 PAGE: Final = 50
@@ -36,7 +36,7 @@ def overview() -> ResponseReturnValue:
         chart=charts.endings(found.minutes, found.now),
         waits=charts.waits(found.minutes, found.now),
         queues=numbers.queues(),
-        failures=survey().failures(6),
+        failures=insight().failures(6),
         is_empty=not any(found.counts.values()),
     )
 
@@ -44,14 +44,14 @@ def overview() -> ResponseReturnValue:
 def jobs() -> ResponseReturnValue:
     """List jobs by filters, the newest first."""
     asked_of = search()
-    trouble: filters.BadFilter | None = None
+    trouble: BadRequest | None = None
     asked, before = filters.Asked({}, Filter()), None
     found = Found([], None, 0, stopped=False)
     try:
         asked = filters.read(request.args, asked_of, time.time())
         before = filters.cursor(text_arg(request.args, "before"), asked_of)
         found = filters.matches(asked, asked_of, before, PAGE)
-    except filters.BadFilter as error:
+    except BadRequest as error:
         trouble = error
     tally = asked_of.tally()
     top = found.jobs[0].seq if found.jobs else asked_of.newest()
@@ -147,7 +147,7 @@ def queues() -> ResponseReturnValue:
 
 def workers() -> ResponseReturnValue:
     """Show each process that runs jobs, and the servers they belong to."""
-    found = survey()
+    found = insight()
     servers = [(each, _uwsgi.lives_on(each.boot)) for each in found.servers()]
     return page(
         "workers.html",
@@ -159,7 +159,7 @@ def workers() -> ResponseReturnValue:
 
 def dead() -> ResponseReturnValue:
     """Show the dead jobs by task and exception."""
-    groups = survey().dead_groups(PAGE)
+    groups = insight().dead_groups(PAGE)
     tally = search().tally()
     total = sum(number for _, _, found, number in tally if found == "dead")
     return page(

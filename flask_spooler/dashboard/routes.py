@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -29,9 +31,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ..errors import JobNotFound, JobStateError, LedgerError, OptionError, SpoolerError
-from . import access, acts, api, extras, filters, pages
-from .base import NAME, config, is_api, prefix
-from .render import page, static_file
+from . import access
+from .base import NAME, BadRequest, config, is_api, prefix
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -96,10 +97,24 @@ def finish(response: Response) -> Response:
     return response
 
 
+def page(template: str, **values: Any) -> str:
+    """Return a page; templates are read when the first one is asked for."""
+    from .render import page as rendered
+
+    return rendered(template, **values)
+
+
+def json_error(status: int, field: str | None, message: str) -> Response:
+    """Return an error of the API."""
+    from .api import error
+
+    return error(status, field, message)
+
+
 def refuse(reason: str | None = None) -> ResponseReturnValue:
     """Answer 403, and tell a person how to get in."""
     if is_api():
-        return api.error(403, None, reason or "a token is needed: Authorization: Bearer …")
+        return json_error(403, None, reason or "a token is needed: Authorization: Bearer …")
     tokens = (config().dashboard_token, config().dashboard_read_token)
     shown = page(
         "refused.html",
@@ -177,11 +192,6 @@ def login() -> ResponseReturnValue:
     return answer
 
 
-def static(name: str) -> ResponseReturnValue:
-    """Send the style sheet, the script or the icon."""
-    return static_file(name)
-
-
 def unknown(rest: str) -> ResponseReturnValue:
     """Answer for every address below the prefix that leads nowhere: 404, or 405 for the method."""
     adapter = current_app.create_url_adapter(request)
@@ -196,7 +206,7 @@ def unknown(rest: str) -> ResponseReturnValue:
 
 def _error(status: int, title: str, text: str, field: str | None = None) -> ResponseReturnValue:
     if is_api():
-        return api.error(status, field, text)
+        return json_error(status, field, text)
     if getattr(g, "spooler_visitor", None) is None:
         return f"{text}\n", status, {"Content-Type": "text/plain; charset=utf-8"}
     return make_response(page("trouble.html", title=title, text=text), status)
@@ -214,14 +224,9 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
     return answer
 
 
-@blueprint.errorhandler(api.BadRequest)
-def _bad_request(error: api.BadRequest) -> ResponseReturnValue:
+@blueprint.errorhandler(BadRequest)
+def _bad_request(error: BadRequest) -> ResponseReturnValue:
     return _error(error.status, "Not understood", str(error), error.field)
-
-
-@blueprint.errorhandler(filters.BadFilter)
-def _bad_filter(error: filters.BadFilter) -> ResponseReturnValue:
-    return _error(400, "Not understood", str(error), error.field)
 
 
 @blueprint.errorhandler(OptionError)
@@ -254,37 +259,46 @@ def _library_error(error: SpoolerError) -> ResponseReturnValue:
     return answer
 
 
-def _route(rule: str, name: str, view: Any, *methods: str) -> None:
-    blueprint.add_url_rule(rule, name, view, methods=methods or ("GET",))
+def _route(rule: str, name: str, view: str | Callable[..., Any], *methods: str) -> None:
+    """Let a rule lead to a view; one of another module is imported when it is first asked for."""
+
+    def imported(**arguments: Any) -> Any:
+        module, _, function = str(view).partition(".")
+        found = getattr(importlib.import_module(f".{module}", __package__), function)
+        return found(**arguments)
+
+    blueprint.add_url_rule(
+        rule, name, view if callable(view) else imported, methods=methods or ("GET",)
+    )
 
 
-_route("/", "overview", pages.overview)
-_route("/jobs", "jobs", pages.jobs)
-_route("/jobs/<job_id>", "job", pages.job)
-_route("/jobs/<job_id>/raw/<what>", "raw", pages.raw)
-_route("/queues", "queues", pages.queues)
-_route("/workers", "workers", pages.workers)
-_route("/dead", "dead", pages.dead)
-_route("/performance", "performance", pages.performance)
-_route("/system", "system", pages.system)
-_route("/enqueue", "enqueue", acts.enqueue_form)
-_route("/enqueue", "do_enqueue", acts.enqueue, "POST")
-_route("/jobs/many", "many", acts.many, "POST")
-_route("/jobs/<job_id>/<any(retry, cancel, delete, again):action>", "act", acts.act, "POST")
-_route("/queues/<queue>/<any(pause, resume):action>", "hold", acts.hold, "POST")
+_route("/", "overview", "pages.overview")
+_route("/jobs", "jobs", "pages.jobs")
+_route("/jobs/<job_id>", "job", "pages.job")
+_route("/jobs/<job_id>/raw/<what>", "raw", "pages.raw")
+_route("/queues", "queues", "pages.queues")
+_route("/workers", "workers", "pages.workers")
+_route("/dead", "dead", "pages.dead")
+_route("/performance", "performance", "pages.performance")
+_route("/system", "system", "pages.system")
+_route("/enqueue", "enqueue", "acts.enqueue_form")
+_route("/enqueue", "do_enqueue", "acts.enqueue", "POST")
+_route("/jobs/many", "many", "acts.many", "POST")
+_route("/jobs/<job_id>/<any(retry, cancel, delete, again):action>", "act", "acts.act", "POST")
+_route("/queues/<queue>/<any(pause, resume):action>", "hold", "acts.hold", "POST")
 _route("/login", "login", login, "POST")
-_route("/static/<name>", "static", static)
-_route("/healthz", "healthz", extras.healthz)
-_route("/metrics", "metrics", extras.metrics)
-_route("/api/openapi.json", "api_description", api.description)
-_route("/api/jobs", "api_jobs", api.jobs)
-_route("/api/jobs", "api_enqueue", api.enqueue, "POST")
-_route("/api/jobs/many", "api_many", api.many, "POST")
-_route("/api/jobs/<job_id>", "api_job", api.job)
-_route("/api/jobs/<job_id>/log", "api_log", api.log)
-_route("/api/jobs/<job_id>/<any(retry, cancel, delete):action>", "api_act", api.act, "POST")
-_route("/api/queues", "api_queues", api.queues)
-_route("/api/queues/<queue>/<any(pause, resume):action>", "api_hold", api.hold, "POST")
-_route("/api/stats", "api_stats", api.stats)
-_route("/api/tasks", "api_tasks", api.tasks)
+_route("/static/<name>", "static", "render.static_file")
+_route("/healthz", "healthz", "extras.healthz")
+_route("/metrics", "metrics", "extras.metrics")
+_route("/api/openapi.json", "api_description", "api.description")
+_route("/api/jobs", "api_jobs", "api.jobs")
+_route("/api/jobs", "api_enqueue", "api.enqueue", "POST")
+_route("/api/jobs/many", "api_many", "api.many", "POST")
+_route("/api/jobs/<job_id>", "api_job", "api.job")
+_route("/api/jobs/<job_id>/log", "api_log", "api.log")
+_route("/api/jobs/<job_id>/<any(retry, cancel, delete):action>", "api_act", "api.act", "POST")
+_route("/api/queues", "api_queues", "api.queues")
+_route("/api/queues/<queue>/<any(pause, resume):action>", "api_hold", "api.hold", "POST")
+_route("/api/stats", "api_stats", "api.stats")
+_route("/api/tasks", "api_tasks", "api.tasks")
 _route("/<path:rest>", "unknown", unknown, *METHODS)

@@ -89,8 +89,8 @@ def preview(kwargs: bytes | None, size: int) -> str:
 
 
 def preview_all(kwargs: bytes | None) -> str:
-    """Return arguments on one line, as `preview` but whole; empty where there are too many."""
-    return "" if kwargs is None else json.dumps(shown(kwargs), ensure_ascii=False)
+    """Return arguments as they are stored, but masked; empty where there are too many."""
+    return "" if kwargs is None else msgspec.json.encode(shown(kwargs)).decode()
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

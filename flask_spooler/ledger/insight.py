@@ -94,7 +94,7 @@ _RUNNING: Final = ", ".join(Running.__struct_fields__)
 _SERVER: Final = ", ".join(Server.__struct_fields__)
 
 
-class Survey:
+class Insight:
     """What is asked of one ledger as a whole."""
 
     def __init__(self, ledger: Ledger) -> None:
