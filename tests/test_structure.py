@@ -37,6 +37,8 @@ ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
 
 LONG_MODULES = {
+    "dashboard.routes": "one short function for each page and action",
+    "ledger.__init__": "one short method for each question that is asked of it",
     "cli": "one short function for each word of the command line",
     "ledger.transaction": "every change of rows stands in it, most of it SQL",
     "spool": "every path is built in it, and each move says what a crash leaves",
