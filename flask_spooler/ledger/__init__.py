@@ -84,15 +84,13 @@ class Ledger:
         self._mutex = threading.RLock()
         self._connection = Connection(path, prepare, sync=sync)
 
-    def transaction(self, patience: float | None = None) -> Writing:
+    def transaction(self, seconds: float | None = None) -> Writing:
         """Run the body under the write lock, and commit it when it ends without an error.
 
-        Waits up to `patience` seconds for the lock, the ledger's own unless others are given.
-        Raises `LedgerError` where SQLite fails, and then, as with any other error, nothing of the
-        body is kept and its undos have run.
+        Waits `seconds` at most for the lock, else `patience`. Raises `LedgerError` where SQLite
+        fails; then, as with any other error, nothing of the body is kept and its undos have run.
         """
-        seconds = self.patience if patience is None else patience
-        return Writing(self._connection, self._mutex, seconds)
+        return Writing(self._connection, self._mutex, self.patience if seconds is None else seconds)
 
     def record(self, job_id: str) -> Record | None:
         """Return everything known of one job but its ended attempts; None where it is unknown."""
@@ -114,10 +112,7 @@ class Ledger:
             return [Attempt(*attempt) for attempt in found]
 
     def log(self, job_id: str, after: int = 0) -> list[tuple[int, str]]:
-        """Return what a job has printed and logged: numbered parts, those after number `after`.
-
-        Where lines before a part are missing, its text begins with how much that is.
-        """
+        """Return what a job has printed and logged, from number `after` on; see `logs.read`."""
         with self._reading() as run:
             return logs.read(run, job_id, after)
 

@@ -36,7 +36,11 @@ def append(run: Run, job_id: str, output: Output) -> None:
 
 
 def read(run: Run, job_id: str, after: int) -> list[tuple[int, str]]:
-    """Return the parts after a place; one before which something is missing says how much."""
+    """Return numbered parts in their order, those after number `after`.
+
+    Whoever follows a log asks again with the last number. Where something is missing before a
+    part, because only the newest is kept, its text begins with how much that is.
+    """
     parts = []
     for end, text in run(
         "SELECT part, text FROM logs WHERE job = ? AND part > ? ORDER BY part", (job_id, after)
