@@ -28,7 +28,7 @@ from .errors import ExtraMissing, NotInitialised
 from .extension import EXTENSION, AppState
 from .job import QUEUED, RETRYING, REVIVABLE, RUNNING, SCHEDULED, SUCCEEDED
 from .ledger import SQLITE_VERSION, Ended, Figures
-from .spool import CORRUPT, DEAD, DONE, WAITING, WRITING
+from .spool import CORRUPT, DEAD, DONE, TAKEN, WAITING, WRITING
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric
@@ -91,7 +91,7 @@ class SpoolCollector:
         files.add_metric(["window"], len(spool.window()))
         files.add_metric([WAITING], _waiting(figures))
         files.add_metric([DEAD], _put_away(figures))
-        for place in (WRITING, DONE, CORRUPT):
+        for place in (TAKEN, WRITING, DONE, CORRUPT):
             files.add_metric([place], spool.count(place, MOST_FILES))
         yield files
         yield GaugeMetricFamily(

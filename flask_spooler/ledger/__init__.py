@@ -49,6 +49,7 @@ from .transaction import (
     seen,
     waiting_queues,
 )
+from .walks import BY_STATE, RUNS, WAITS
 from .writing import Writing
 
 __all__ = [
@@ -151,12 +152,19 @@ class Ledger:
             "seq < coalesce((SELECT seq FROM jobs WHERE id = ?), 0)": before,
         }
         given = {text: value for text, value in filters.items() if value is not None}
-        # The state as a literal: only so does SQLite see that the index over all but one fits.
-        terms = [*given, *([f"state = '{state}'"] if state in STATES else [])]
-        where = f"WHERE {' AND '.join(terms)} " if terms else ""
+        match state:
+            case None:
+                source = "jobs WHERE true"
+            case "running":
+                source = RUNS
+            case "queued":
+                source = WAITS
+            case _:
+                source = f"{BY_STATE} = '{state}'" if state in STATES else "jobs WHERE false"
+        where = "".join(f" AND {text}" for text in given)
         with self._reading() as run:
             found = run(
-                f"SELECT {_RECORD} FROM jobs {where}ORDER BY seq DESC LIMIT ?",
+                f"SELECT {_RECORD} FROM {source}{where} ORDER BY seq DESC LIMIT ?",
                 (*given.values(), limit),
             )
             return [Record(*row) for row in found]

@@ -26,7 +26,7 @@ BY_STATE: Final = "jobs INDEXED BY jobs_state WHERE state NOT IN ('queued', 'run
 
 RUNS: Final = "jobs INDEXED BY jobs_window WHERE window IS NOT NULL AND state = 'running'"
 
-_QUEUED: Final = (
+WAITS: Final = (
     "jobs WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_ready WHERE state = 'queued'"
     " AND window IS NULL UNION ALL SELECT seq FROM jobs INDEXED BY jobs_window"
     " WHERE window IS NOT NULL AND state = 'queued')"
@@ -95,7 +95,7 @@ def _walks(
     if wanted.state == QUEUED:
         number = sum(each[3] for each in tally if each[2] == QUEUED)
         if number <= LOOK_AT:
-            yield number, Walk(_QUEUED, (), ("state",), above, below)
+            yield number, Walk(WAITS, (), ("state",), above, below)
     elif wanted.state in STATES:
         of = f"{BY_STATE} = '{wanted.state}'"
         number = sum(each[3] for each in tally if each[2] == wanted.state)

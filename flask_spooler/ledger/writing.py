@@ -36,7 +36,11 @@ class Writing:
 
     def __enter__(self) -> Transaction:
         shielded.__enter__()
-        self._mutex.acquire()
+        try:
+            self._mutex.acquire()
+        except BaseException:  # by a signal handler of the user's
+            shielded.__exit__()
+            raise
         try:
             self._work = self._begin()
         except BaseException:
