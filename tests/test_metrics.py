@@ -139,7 +139,8 @@ def test_what_jobs_have_gone_through_adds_up(world: World) -> None:
     assert told("jobs_run_duration_seconds_count") == 6
     assert told("jobs_wait_duration_seconds_count") == 6
     assert told.values("jobs_spool_files", "place") == {
-        "window": 0, "waiting": 1, "tmp": 0, "dead": 1, "done": 0, "corrupt": 0,
+        "window": 0, "waiting": 1, "taken": 0, "tmp": 0, "dead": 1, "done": 0,
+        "corrupt": 0,
     }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_the_numbers_add_up_exactly_and_outlive_purges_and_restarts(
         assert told["jobs_worker_respawns_total",] == 1
         assert only(told, "jobs_workers") == {("busy",): 0, ("idle",): 2}
         assert only(told, "jobs_spool_files") == {
-            ("window",): 0, ("waiting",): 1, ("dead",): 3, ("tmp",): 0, ("done",): 0,
+            ("window",): 0, ("waiting",): 1, ("taken",): 0, ("dead",): 3, ("tmp",): 0, ("done",): 0,
             ("corrupt",): 1,
         }  # fmt: skip
         files = spool.counts()
