@@ -286,7 +286,7 @@ def test_secrets_cannot_be_guessed_by_searching(
 
 def test_the_settings_on_the_system_page_hold_no_secret(client: FlaskClient) -> None:
     text = client.get("/spooler/system", headers=BEARER).text
-    assert "dashboard_token" in text
+    assert "SPOOLER_DASHBOARD_TOKEN" in text
     assert TOKEN not in text
     assert READ_TOKEN not in text
 
@@ -475,7 +475,7 @@ def test_a_ledger_in_trouble_is_a_page_too(
     for name in ("", "jobs", "dead", "queues"):
         answer = client.get(f"/spooler/{name}", headers=BEARER)
         assert answer.status_code == 503, name
-        assert "no job is lost" in answer.text
+        assert "No job is lost" in answer.text
     assert client.get("/spooler/healthz").status_code == 503
     assert client.get("/spooler/api/stats", headers=BEARER).json["error"]["message"]  # type: ignore[index]
 

@@ -17,6 +17,8 @@ from ..errors import JobNotFound
 from ..job import FINAL, STATES
 from ..ledger.search import Found
 from ..ledger.walks import MOST_COUNTED, Filter
+from ..queues import Queues
+from ..times import duration
 from . import charts, extras, filters, numbers, values
 from .base import BadRequest, config, deeds, engine, insight, search, state, text_arg
 from .render import page
@@ -184,7 +186,9 @@ def performance() -> ResponseReturnValue:
 def system() -> ResponseReturnValue:
     """Show the configuration, the versions, the disk, and what the doctor found."""
     settings = {
-        name: values.MASK if values.is_secret(name) or name == "key" else _told(value)
+        f"SPOOLER_{name.upper()}": values.MASK
+        if values.is_secret(name) or name == "key"
+        else _told(name, value)
         for name in config().__dataclass_fields__
         if (value := getattr(config(), name)) is not None
     }
@@ -207,7 +211,23 @@ def _files() -> dict[str, int]:
         return {}  # nothing was ever enqueued
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, (frozenset, set, tuple)):
-        return ", ".join(sorted(map(str, value))) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _told(name: str, value: Any) -> str:
+    """Return a setting as people read it."""
+    if name in ("grace", "retention"):
+        return duration(value) if value else "0 s"
+    if name == "max_payload":
+        return f"{value / 2**20:g} MiB"
+    if isinstance(value, Queues):
+        return _queues_told(value)
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(value)) or "none"
+    if callable(value):
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _queues_told(known: Queues) -> str:
+    shares = [f"{name} {weight:g}" for name, weight in known.weights.items()]
+    limits = [f"{name} at most {limit}" for name, limit in known.limits.items()]
+    parts = [" before ".join(known.order), ", ".join(shares), ", ".join(limits)]
+    return "; ".join(part for part in parts if part) or "no order"

@@ -244,17 +244,12 @@ def _wrong_state(error: JobStateError) -> ResponseReturnValue:
     return _error(409, "Not possible now", str(error))
 
 
-@blueprint.errorhandler(LedgerError)
-def _no_ledger(error: LedgerError) -> ResponseReturnValue:
-    text = f"The ledger cannot be read now; no job is lost by that. {error}"
-    answer = make_response(_error(503, "The ledger does not answer", text))
-    answer.headers["Retry-After"] = RETRY_AFTER
-    return answer
-
-
 @blueprint.errorhandler(SpoolerError)
 def _library_error(error: SpoolerError) -> ResponseReturnValue:
-    answer = make_response(_error(503, "Not possible now", str(error)))
+    title, text = "Not possible now", str(error)
+    if isinstance(error, LedgerError):
+        title, text = "The ledger does not answer", f"No job is lost by that: {error}"
+    answer = make_response(_error(503, title, text))
     answer.headers["Retry-After"] = RETRY_AFTER
     return answer
 

@@ -45,7 +45,8 @@ function read_clock(root) {
 
 const toggle = one("[data-live-toggle]");
 const every = Number(body.dataset.live) * 1000;
-let is_live = every > 0 && one("[data-live-part]:not([data-clock])") !== null;
+const has_parts = one("[data-live-part]:not([data-clock])") !== null;
+let is_live = every > 0 && has_parts;
 let tag = null;
 let timer = 0;
 let failures = 0;
@@ -129,6 +130,7 @@ function apply(fresh) {
   read_clock(fresh);
   for (const part of all("[data-live-part]")) {
     const now = one(`[data-live-part="${part.dataset.livePart}"]`, fresh);
+    if (!now && "until" in part.dataset) location.reload();
     if (!now || is_busy(part)) continue;
     if ("liveRows" in part.dataset) refresh_rows(part, now);
     else morph(part, now);
@@ -177,7 +179,7 @@ async function refresh() {
 
 function show_live() {
   if (!toggle) return;
-  toggle.hidden = every === 0;
+  toggle.hidden = every === 0 || !has_parts;
   toggle.setAttribute("aria-pressed", String(is_live));
   one("[data-live-word]").textContent = !is_live ? "Paused" : failures ? "No answer" : "Live";
 }
