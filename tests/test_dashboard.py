@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,8 @@ from werkzeug.test import TestResponse
 from flask_spooler import JobHandle, Spooler, current_job
 from flask_spooler.dashboard.base import NAME
 from flask_spooler.extension import AppState
+from flask_spooler.ledger import Ledger
+from flask_spooler.ledger.deeds import Deed, Deeds
 
 TOKEN = "the token of the tests"
 READ_TOKEN = "the token for looking"
@@ -203,6 +208,15 @@ def test_no_form_leads_to_another_site(client: FlaskClient, away: str) -> None:
     assert answer.location == "/spooler/"
     held = client.post("/spooler/queues/mail/pause", data={"next": away}, headers=HOME)
     assert held.location == "/spooler/queues"
+
+
+def test_servers_on_two_ports_of_a_host_do_not_take_each_others_cookie(
+    client: FlaskClient,
+) -> None:
+    for port in (8080, 8081):
+        answer = client.get(f"/spooler/?token={TOKEN}", base_url=f"http://localhost:{port}")
+        assert answer.headers["Set-Cookie"].startswith(f"spooler_dashboard_{port}=")
+        assert client.get("/spooler/", base_url=f"http://localhost:{port}").status_code == 200
 
 
 def test_leaving_takes_the_cookie_away(client: FlaskClient) -> None:
@@ -487,6 +501,40 @@ def test_an_unknown_address_is_404_and_a_wrong_method_405(client: FlaskClient) -
     assert client.delete("/spooler/api/jobs", headers=BEARER).json == {
         "error": {"field": None, "message": "The method is not allowed for the requested URL."}
     }
+
+
+def test_what_the_doctor_found_is_on_the_system_page(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        SimpleNamespace(name="master", ok=True, problem=None, fix=None),
+        SimpleNamespace(name="clock", ok=False, problem="it is <b>late</b>", fix="set it"),
+    ]
+    monkeypatch.setattr("flask_spooler.dashboard.extras.findings", lambda: found)
+    text = client.get("/spooler/system", headers=BEARER).text
+    assert "1 of 2 are well" in text
+    assert "it is &lt;b&gt;late&lt;/b&gt;" in text
+
+
+def test_importing_the_library_imports_no_page() -> None:
+    program = (
+        "import sys, flask_spooler; print(sorted(name for name in sys.modules"
+        " if name.startswith('flask_spooler.dashboard.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    known = ["access", "base", "routes"]
+    assert done.stdout.strip() == str([f"flask_spooler.dashboard.{name}" for name in known])
+
+
+def test_only_the_newest_deeds_are_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_spooler.ledger.deeds.KEPT", 3)
+    deeds = Deeds(ledger)
+    for number in range(5):
+        deeds.write([Deed(float(number), "token", "retry", f"job {number}")])
+    assert [deed.target for deed in deeds.newest()] == ["job 4", "job 3", "job 2"]
+    assert deeds.of("job 0") == []
 
 
 def test_one_blueprint_serves_several_apps(memory: Any) -> None:

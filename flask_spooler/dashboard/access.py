@@ -63,7 +63,7 @@ def visitor(config: Config, request: Request) -> Visitor | None:
     if kind.lower() == "bearer":
         known = by_token(config, given.strip())
         return known and known._replace(by_bearer=True)
-    known = _by_cookie(config, request.cookies.get(COOKIE, ""))
+    known = _by_cookie(config, request.cookies.get(cookie_name(request), ""))
     return known or _by_callback(config, request)
 
 
@@ -83,6 +83,12 @@ def cookie_for(config: Config, given: str, now: float) -> str | None:
         return None
     until = str(int(now) + COOKIE_SECONDS)
     return f"{until}.{_signed(given, until)}"
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie: browsers keep those of one host's ports together."""
+    port = request.host.rpartition(":")[2]
+    return f"{COOKIE}_{port}" if port.isascii() and port.isdigit() else COOKIE
 
 
 def comes_from_here(request: Request) -> bool:

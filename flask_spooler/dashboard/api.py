@@ -84,7 +84,7 @@ def log(job_id: str) -> ResponseReturnValue:
     after = request.args.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
         raise BadRequest("after", "expected the number of a part, from 0")
-    parts = pages.parts_of_log(job_id, int(after))
+    parts = engine().ledger.log(job_id, int(after))
     return answer({"parts": [{"part": number, "text": text} for number, text in parts]})
 
 

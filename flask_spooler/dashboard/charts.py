@@ -151,14 +151,14 @@ def bounded(seconds: float | None) -> str:
 
 
 def nice(number: int) -> int:
-    """Return the top of a scale that holds a number: 1, 2, 4, 10, 20, 40, 100 and so on.
+    """Return the top of a scale that holds a number: 1, 2, 4, 6, 8, 10, 20, 40 and so on.
 
     >>> [nice(each) for each in (0, 1, 3, 17, 40, 41, 6400)]
-    [1, 1, 4, 20, 40, 100, 10000]
+    [1, 1, 4, 20, 40, 60, 8000]
     """
     size = 1
     while True:
-        for factor in (1, 2, 4):
+        for factor in (1, 2, 4, 6, 8):
             if number <= factor * size:
                 return factor * size
         size *= 10

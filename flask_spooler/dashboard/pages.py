@@ -122,7 +122,7 @@ def raw(job_id: str, what: str) -> ResponseReturnValue:
         case "traceback.txt" if record.traceback is not None:
             text = record.traceback
         case "log.txt":
-            text = "".join(part for _, part in parts_of_log(job_id))
+            text = "".join(part for _, part in engine().ledger.log(job_id))
         case _:
             raise NotFound
     answer = Response(text, content_type="text/plain; charset=utf-8")
@@ -130,14 +130,8 @@ def raw(job_id: str, what: str) -> ResponseReturnValue:
     return answer
 
 
-def parts_of_log(job_id: str, after: int = 0) -> list[tuple[int, str]]:
-    """Return what a job has printed and logged, in parts, where that is kept."""
-    log = getattr(engine().ledger, "log", None)
-    return [] if log is None else log(job_id, after)
-
-
 def _log_end(job_id: str) -> dict[str, Any]:
-    text = "".join(part for _, part in parts_of_log(job_id))
+    text = "".join(part for _, part in engine().ledger.log(job_id))
     shown = text[-LONGEST_LOG:]
     return {"text": shown, "is_cut": len(shown) < len(text), "size": len(text)}
 

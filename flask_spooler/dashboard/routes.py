@@ -150,7 +150,7 @@ def _exchange_token(who: access.Visitor | None) -> ResponseReturnValue | None:
             return refuse("This token is not the right one.")
         keep_cookie(answer, cookie)
     if leaving:
-        answer.delete_cookie(access.COOKIE, path=_cookie_path())
+        answer.delete_cookie(access.cookie_name(request), path=_cookie_path())
     for name, value in chosen.items():
         answer.set_cookie(
             f"spooler_{name}",
@@ -165,7 +165,7 @@ def _exchange_token(who: access.Visitor | None) -> ResponseReturnValue | None:
 def keep_cookie(answer: Any, cookie: str) -> None:
     """Let the browser keep its access: out of reach of scripts and of other sites."""
     answer.set_cookie(
-        access.COOKIE,
+        access.cookie_name(request),
         cookie,
         max_age=access.COOKIE_SECONDS,
         path=_cookie_path(),

@@ -71,7 +71,7 @@ def test_by_mouse_a_job_is_enqueued_watched_read_and_retried(
     # Nobody reloads: the page itself shows it running, with progress and its log.
     expect(state(page)).to_have_text("running")
     expect(page.locator("progress")).to_have_attribute("max", "20")
-    # expect(page.get_by_label("Log", exact=True)).to_contain_text("page 3 of 20 read")
+    expect(page.get_by_label("Log", exact=True)).to_contain_text("page 3 of 20 read")
     expect(state(page)).to_have_text("dead", timeout=20_000)
     expect(page.locator(".fault h2")).to_have_text("FileNotFoundError")
     expect(page.locator(".traceback")).to_contain_text("in import_catalogue")
