@@ -104,15 +104,59 @@ def has_pool() -> bool:
 
 
 def spooler_directories() -> list[str]:
-    """Return the directories that this server's spoolers scan, as they stand in its options."""
+    """Return the directories of this server's spoolers, absolute, external ones included.
+
+    Not from its options: under Python 3 uWSGI shows only the last of those that stand several
+    times, and a relative one is relative to where the server was started.
+    """
+    found = getattr(module(), "spoolers", ())
+    return [os.fsdecode(directory) for directory in dict.fromkeys(found)]
+
+
+def options() -> dict[str, str]:
+    """Return this server's options; of one that stands several times only the last."""
+    found = getattr(module(), "opt", {})
+    last = {name: value[-1] if isinstance(value, list) else value for name, value in found.items()}
+    return {
+        os.fsdecode(name): "true" if value is True else os.fsdecode(value)
+        for name, value in last.items()
+    }
+
+
+def only_enqueues() -> bool:
+    """Tell whether the spoolers of this server's directories belong to another instance."""
+    uwsgi = module()
+    return uwsgi is not None and not has_pool() and "spooler-external" in uwsgi.opt
+
+
+def command_line() -> list[str]:
+    """Return the words with which this server's master was started."""
+    with open(f"/proc/{boot().master.pid}/cmdline", "rb") as words:
+        return [os.fsdecode(word) for word in words.read().split(b"\0")[:-1]]
+
+
+def started_in() -> str:
+    """Return the directory in which this server was started, before any ``chdir``."""
+    found = getattr(module(), "magic_table", {})
+    return os.fsdecode(found.get(b"v", b"."))
+
+
+def workers() -> int:
+    """Return how many web workers this server has at most."""
+    found: int = getattr(module(), "numproc", 0)
+    return found
+
+
+def speaks_for_server() -> bool:
+    """Tell whether this is the one process that reports on its server.
+
+    That is its first mule, and its first web worker where there is no mule.
+    """
     uwsgi = module()
     if uwsgi is None:
-        return []
-    found: list[str] = []
-    for option in ("spooler", "spooler-external"):
-        value = uwsgi.opt.get(option, [])
-        found += [os.fsdecode(item) for item in (value if isinstance(value, list) else [value])]
-    return found
+        return False
+    has_mules = "mule" in uwsgi.opt or "mules" in uwsgi.opt
+    return bool(uwsgi.mule_id() == 1 if has_mules else uwsgi.worker_id() == 1)
 
 
 def wake(pids: list[int]) -> None:

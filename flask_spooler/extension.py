@@ -191,7 +191,7 @@ class Spooler:
         """Take part in the server that has loaded the app."""
         if config.eager:
             raise ConfigError("SPOOLER_EAGER", "left out inside uWSGI: it is for tests", True)
-        scanned = [Path(path).resolve() for path in _uwsgi.spooler_directories()]
+        scanned = [Path(path) for path in _uwsgi.spooler_directories()]
         if scanned and config.directory.resolve() not in scanned:
             directories = ", ".join(str(path) for path in scanned)
             expected = f"a directory that this server's spoolers scan ({directories})"
