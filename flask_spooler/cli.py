@@ -18,12 +18,13 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from . import completion, operations, watch
+from .doctor import examine
 from .errors import NotInitialised, OptionError, SpoolerError
 from .extension import EXTENSION, AppState
 from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
-from .tables import job_page, job_table, stats_page
+from .tables import findings_page, job_page, job_table, stats_page
 
 PURGE_STEP = 500
 """Jobs deleted in one transaction, so that nobody waits long for the ledger."""
@@ -305,6 +306,32 @@ def drain(timeout: str, take_back: bool, as_json: bool) -> None:
     told = f"{servers} server(s) start no more jobs; {running} still run"
     _print({"draining": True, "servers": servers, "running": running} if as_json else told)
     if running:
+        raise SystemExit(1)
+
+
+@spooler_cli.command()
+@click.option("--ini", help="Examine this uWSGI ini file instead of the server that runs.")
+@click.option("--all", "show_all", is_flag=True, help="Show what is right as well.")
+@as_json
+@_command
+def doctor(ini: str | None, show_all: bool, as_json: bool) -> None:
+    """Say what is wrong with the server, the spool and the app, and how to mend it.
+
+    Silent where all is well. The exit status is 1 when something is wrong; what is only worth
+    knowing is shown and costs nothing.
+    """
+    _state()
+    try:
+        found = examine(current_app._get_current_object(), ini)  # type: ignore[attr-defined]
+    except (OSError, ValueError) as error:
+        raise click.UsageError(f"{ini} cannot be read: {error}") from None
+    if as_json:
+        _print([finding.as_dict() for finding in found])
+    else:
+        shown = [finding for finding in found if show_all or not finding.ok]
+        if shown:
+            _print(findings_page(shown))
+    if any(finding.grade == "wrong" for finding in found):
         raise SystemExit(1)
 
 

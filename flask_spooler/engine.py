@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from .errors import EnqueueError, LedgerError, OtherKey, PayloadTooLarge
 from .job import QUEUED, SCHEDULED, Job, encode_packet
 from .ledger import Ledger, Transaction
 from .queues import Queues
-from .spool import Spool
+from .spool import Spool, fingerprint
 from .window import Window
 
 
@@ -60,17 +59,17 @@ class SpoolEngine:
         if self._prepared_key is None:
             self.spool.prepare()
             key = self._given_key or self.spool.signing_key()
-            self._check_key(hashlib.sha256(key).hexdigest()[:16])
+            self._check_key(fingerprint(key))
             self._prepared_key = key
         return self._prepared_key
 
-    def _check_key(self, fingerprint: str) -> None:
+    def _check_key(self, mine: str) -> None:
         """Let the server say which key counts, and everybody else find out in time."""
         noted = self.spool.noted_key()
-        if noted == fingerprint:
+        if noted == mine:
             return
         if _uwsgi.spooler_pids():
-            self.spool.note_key(fingerprint)
+            self.spool.note_key(mine)
         elif noted is not None:
             raise EnqueueError(str(self.spool.root), OtherKey(str(self.spool.root)))
 

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app, has_app_context
 
-from . import _uwsgi
+from . import _uwsgi, doctor
 from .config import Config, read_config
 from .dashboard import mount
 from .dispatch import Desk, Handler, open_desk
@@ -199,8 +199,10 @@ class Spooler:
         engine.prepare()
         take_part(engine, config.grace)
         open_desk(desk)
-        keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
-        keepers.append(keeper)
+        doctor.take_part(app)
+        if not _uwsgi.only_enqueues():  # else it would hold the lock, with no pool to wake
+            keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
+            keepers.append(keeper)
 
 
 def _parts(config: Config) -> tuple[type[SpoolEngine], type[Worker]]:

@@ -19,6 +19,8 @@ place              what lies there
 ``housekeeper``    the lock file of the one housekeeper
 ``machine``        which start of the machine a housekeeper has seen last
 ``quarantined``    one byte for each file that ever went to ``corrupt/``
+``server.json``    how the server was started, for ``flask spooler doctor``; ``web.json``
+                   is the same of an instance that only enqueues
 =================  ========================================================================
 
 Invariant: only the process that holds its lock moves or unlinks a file in the window or in
@@ -35,6 +37,7 @@ import ctypes
 import errno
 import fcntl
 import functools
+import hashlib
 import itertools
 import math
 import os
@@ -68,6 +71,16 @@ tick (10 ms at 100 Hz). A file promoted at its due time would look early by that
 for the next scan: so files in ``waiting/`` carry a time that is earlier by two ticks."""
 
 
+LEDGER: Final = "ledger.db"
+STANDING: Final = frozenset(
+    {
+        *PLACES,
+        *("key", "key.fingerprint", "wake", "housekeeper", "quarantined", "machine"),
+        *("server.json", "web.json"),
+    }
+)
+"""What lies in the root beside the window's files, and the ledger with its companions."""
+
 SHORTEST_KEY: Final = 16
 """Bytes; what is shorter was cut by a crash, or made by hand."""
 
@@ -77,6 +90,11 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def fingerprint(key: bytes) -> str:
+    """Return what may be shown of a key, enough to see that two are the same."""
+    return hashlib.sha256(key).hexdigest()[:16]
+
+
 class InWindow(NamedTuple):
     """One file of ours in the window."""
 
@@ -84,6 +102,36 @@ class InWindow(NamedTuple):
     job_id: str
     promoted_at: float
     mtime: float
+
+
+class Entry(NamedTuple):
+    """One thing in the root, as it is: links are not followed."""
+
+    name: str
+    mode: int
+    owner: int
+    size: int
+    mtime: float
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether it is one of what every spool has, or of the ledger."""
+        return self.name in STANDING or self.name.startswith(LEDGER)
+
+    @property
+    def is_spooled(self) -> bool:
+        """Whether uWSGI takes it for a job, of ours or of anybody."""
+        return self.name.startswith(PREFIX)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it bears the name of one of our jobs."""
+        return _OURS.fullmatch(self.name) is not None
+
+    @property
+    def is_nobodys(self) -> bool:
+        """Whether no rule is broken by it: hidden, or made by the file system itself."""
+        return self.name.startswith(".") or self.name == "lost+found"
 
 
 class Spool:
@@ -96,7 +144,7 @@ class Spool:
 
     @property
     def ledger(self) -> Path:
-        return self.root / "ledger.db"
+        return self.root / LEDGER
 
     @property
     def key(self) -> Path:
@@ -150,9 +198,26 @@ class Spool:
 
     def note_key(self, fingerprint: str) -> None:
         """Let other processes see with which key the server signs."""
-        aside = self.root / WRITING / f"fingerprint-{secrets.token_hex(8)}"
-        self._write(aside, fingerprint.encode())
-        os.rename(aside, self.root / "key.fingerprint")
+        self._note("key.fingerprint", fingerprint.encode())
+
+    def server_note(self, name: str) -> bytes | None:
+        """Return what a server has noted of itself under this name, None where none has."""
+        try:
+            return (self.root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def note_server(self, name: str, note: bytes) -> None:
+        """Let other processes see how a server of this spool was started.
+
+        Not synced: after a power cut the next start writes it again.
+        """
+        self._note(name, note, sync=False)
+
+    def _note(self, name: str, data: bytes, *, sync: bool = True) -> None:
+        aside = self.root / WRITING / f"{name}-{secrets.token_hex(8)}"
+        self._write(aside, data, sync=sync)
+        os.rename(aside, self.root / name)
 
     def signing_key(self) -> bytes:
         """Return the spool's own key, made at the first call by whoever comes first.
@@ -513,6 +578,41 @@ class Spool:
         except OSError:
             return False
         return False
+
+    def entries(self) -> list[Entry]:
+        """List everything in the root, changing nothing; raises `OSError`."""
+        found = []
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    seen = entry.stat(follow_symlinks=False)
+                    kept = (seen.st_mode, seen.st_uid, seen.st_size, seen.st_mtime)
+                    found.append(Entry(entry.name, *kept))
+        return sorted(found)
+
+    def devices(self) -> dict[str, int]:
+        """Return the file system on which each place lies that is there, the root as ``.``."""
+        found = {}
+        for place in (".", *PLACES):
+            with contextlib.suppress(FileNotFoundError):
+                found[place] = os.stat(self.root / place).st_dev
+        return found
+
+    def kept_key(self) -> bytes | None:
+        """Return the key in the key file, None where there is none; makes nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._whole_key()
+        return None
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[tuple[str, str]]:
+        """Lend two names in ``tmp/`` for a try; what stands under them is gone afterwards."""
+        names = [f"{self._root}/{WRITING}/try-{secrets.token_hex(8)}" for _ in range(2)]
+        try:
+            yield names[0], names[1]
+        finally:
+            for name in names:
+                self._forget(name)
 
     def counts(self) -> dict[str, int]:
         """Return how many files lie in each place, the window included."""

@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .doctor import Finding
 from .record import Record
 from .times import ago, clock, duration
 
@@ -170,6 +171,22 @@ def _counts(queues: dict[str, dict[str, int]]) -> Table:
     for queue, counts in sorted(queues.items()):
         table.add_row(Text(queue), *(f"{counts[state]:,}" for state in states))
     return table
+
+
+def findings_page(findings: list[Finding]) -> str:
+    """Return what the doctor has found, each with what to do about it."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    colours = {"wrong": "red", "worth knowing": "yellow", "right": "green"}
+    for finding in findings:
+        told = Text(finding.problem)
+        if finding.fix:
+            told.append(f"\nfix: {finding.fix}", style="dim")
+        grade = Text(finding.grade, style=colours[finding.grade])
+        table.add_row(grade, Text(finding.name), told)
+    return _rendered(table)
 
 
 def _running(found: dict[str, Any]) -> Table:

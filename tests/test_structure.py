@@ -27,11 +27,11 @@ LAYERS = [
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "perform", "aside"],
     ["taken", "worker", "dispatch", "eager", "tracing"],
-    ["survey", "housekeeper"],
+    ["survey", "housekeeper", "doctor"],
     ["dashboard"],
     ["extension"],
     ["__init__"],
-    ["tables", "watch", "metrics", "health", "doctor", "testing", "completion", "cli"],
+    ["tables", "watch", "metrics", "health", "testing", "completion", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]

@@ -26,7 +26,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 UWSGI = Path(sys.executable).with_name("uwsgi")
 
-STANDING = ("ledger.db", "key", "wake", "housekeeper", "quarantined", "machine")
+STANDING = (
+    "ledger.db", "key", "wake", "housekeeper", "quarantined", "machine",
+    "server.json", "web.json", "try-",
+)  # fmt: skip
 """What lies in a spool directory beside the files of jobs."""
 
 T = TypeVar("T")

@@ -152,6 +152,7 @@ def test_a_spool_that_cannot_be_written_is_a_503_and_works_again_when_mended(
     start_server: Start,
 ) -> None:
     server = start_server()
+    wait_until((server.directory / "ledger.db").exists)  # which the mule makes, a moment later
     broken = server.directory / "tmp"
     aside = server.directory / "aside"
     broken.rename(aside)

@@ -1,0 +1,267 @@
+"""What is wrong with a deployment, found before it costs a job: ``flask spooler doctor``.
+
+Owns `examine`, which runs every check on an app, its spool and its server, and what a server says
+of itself when it starts. Each check is one small function that gets facts and gives findings:
+`server` looks at options, `directory` at the spool, `starter` at the unit. Nothing here is called
+by the parts that run jobs, and nothing is changed by a look, but for one file that is tried out in
+``tmp/``.
+
+A right deployment is silent: a check that cannot tell says that all is well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from flask import Flask
+
+from .. import _uwsgi
+from ..config import Config
+from ..engine import SpoolEngine
+from ..errors import KeyUnusable, LedgerError
+from ..ledger import SQLITE_VERSION
+from ..signals import announce, spool_trouble
+from ..spool import fingerprint
+from . import application, directory, server
+from .finding import Finding, right, worth_knowing, wrong
+from .ini import Options, Unreadable, read_ini
+from .look import look
+from .note import (
+    JOBS,
+    WEB,
+    ServerNote,
+    complete_note,
+    library_version,
+    read_note,
+    take_note,
+)
+from .starter import examine_first, examine_unit, first_process, unit_of
+
+__all__ = ["Finding", "examine", "examine_ini", "take_part"]
+
+PATIENCE: Final = 2.0
+"""Seconds that a housekeeper gets for its start before it is missed."""
+
+
+class State(Protocol):
+    """What an app has of the extension, as far as it is examined."""
+
+    @property
+    def spooler(self) -> Any: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def engine(self) -> SpoolEngine: ...
+    @property
+    def desk(self) -> Any: ...
+
+
+def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Finding]:
+    """Run every check on an app, its spool and the server that works it off.
+
+    With `ini` that file takes the place of a running server. Raises `OSError` and `ValueError`
+    where it cannot be read. Nothing else is raised: what cannot be looked at is a finding.
+    Takes some milliseconds: it syncs a file, and asks systemd where that has started the server.
+    """
+    state: State = app.extensions["spooler"]
+    found = list(_examine_app(state))
+    if ini is not None:
+        found += examine_ini(state, ini, os.environ)
+    found += _examine_spool(state, servers=ini is None)
+    return found
+
+
+def examine_ini(
+    state: State, path: str | os.PathLike[str], environment: Mapping[str, str]
+) -> list[Finding]:
+    """Check a uWSGI ini file that need not run."""
+    try:
+        options = read_ini(path, environment)
+    except Unreadable as error:
+        fix = "start the server, and examine it running, without --ini"
+        return [worth_knowing("ini", str(error), fix)]
+    found = server.examine_server(server.Server(options, None, _runs_foreign(state)))
+    return [*found, *_same_directory(state, options, Path(path))]
+
+
+def _same_directory(state: State, options: Options, ini: Path) -> Iterator[Finding]:
+    asked = options.all("spooler", "spooler-external")
+    scanned = [(ini.absolute().parent / directory).resolve() for directory in asked]
+    mine = state.engine.spool.root.resolve()
+    if not scanned or mine in scanned:
+        yield right("directory", "server and app use one spool")
+    else:
+        problem = f"the app enqueues into {mine}, and spoolers scan {', '.join(map(str, scanned))}"
+        fix = "set SPOOLER_DIRECTORY in the environment, and read it in the ini as uwsgi.ini does"
+        yield wrong("directory", problem, fix)
+
+
+def _examine_app(state: State) -> Iterator[Finding]:
+    config = state.config
+    yield from application.examine_sqlite(SQLITE_VERSION)
+    yield from application.examine_dashboard(config)
+    yield from application.examine_eager(config)
+
+
+def _examine_spool(state: State, *, servers: bool) -> Iterator[Finding]:
+    """Look into the directory; what may not be looked at, or is not there, ends the look."""
+    spool = state.engine.spool
+    try:
+        facts = look(spool)
+        note = read_note(spool, JOBS)
+        if servers:
+            yield from _examine_servers(state, note)
+        user = note.user if note is not None and note.is_alive else facts.owner
+        foreign = _runs_foreign(state)
+        wanted = directory.Wanted(user, state.config.durability == "power", foreign)
+        yield from directory.examine_directory(facts, wanted)
+        yield from _examine_contents(state, note)
+    except FileNotFoundError:
+        if servers:
+            problem = f"{spool.root} does not exist: no server has worked here"
+            yield wrong("spool", problem, "start the server, or set SPOOLER_DIRECTORY to its spool")
+    except OSError as error:
+        problem = f"this user may not look into the spool: {error}"
+        yield wrong("spool", problem, "run this as the user that owns the spool, or as root")
+
+
+def _examine_contents(state: State, note: ServerNote | None) -> Iterator[Finding]:
+    spool, given = state.engine.spool, state.config.key
+    try:
+        kept = spool.kept_key()
+        mine = fingerprint(given or kept or b"")
+        noted = spool.noted_key() if note is None else note.key
+        yield from application.examine_key(given, kept, noted, mine)
+    except KeyUnusable as error:
+        yield wrong("key", str(error), "restore the key file from a backup")
+    try:
+        if spool.ledger.exists():
+            newest = state.engine.ledger.find(limit=1)
+            when = newest[0].enqueued_at if newest else None
+            yield from application.examine_newest(when, time.time())
+    except LedgerError as error:
+        yield wrong("ledger", str(error), "see the server's log; jobs wait until it can be used")
+
+
+def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]:
+    """Examine the server that runs the jobs, and the one that only enqueues where there is one."""
+    spool = state.engine.spool
+    at_home = spool.has_housekeeper()
+    if note is not None and note.is_alive:
+        yield right("server", f"runs since {_clock(note.at)}, with uWSGI {note.uwsgi}")
+        if note.is_complete:
+            registered = sorted(state.spooler.tasks)
+            yield from application.examine_tasks(registered, note, library_version())
+        yield from server.examine_server(_as_noted(state, note, at_home))
+        master = _uwsgi.Boot.parse(note.boot).master.pid
+        yield from examine_unit(unit_of(master), state.config.grace)
+        yield from examine_first(master, *first_process(master))
+    elif at_home:
+        problem = "a server works on this spool, but not one that can be seen from here"
+        fix = "run this where the server runs: in its container, with its process namespace"
+        yield worth_knowing("server", problem, fix)
+    else:
+        since = f"; the last one started at {_clock(note.at)}" if note is not None else ""
+        problem = f"no server works on this spool, so no job runs{since}"
+        fix = "start it with: uwsgi --ini uwsgi.ini; before that, examine its options with --ini"
+        yield wrong("server", problem, fix)
+    web = read_note(spool, WEB)
+    if web is not None and web.is_alive:
+        for finding in server.examine_server(_as_noted(state, web, has_housekeeper=False)):
+            yield replace(finding, name=f"web: {finding.name}")
+
+
+def _as_noted(state: State, note: ServerNote, has_housekeeper: bool) -> server.Server:
+    options = Options(tuple(note.options), note.all_options)
+    running = server.Running(
+        pool=note.pool if note.is_complete else None,
+        workers=note.workers,
+        descriptors=note.descriptors,
+        socket_modes=_modes(options, note.directory),
+        failed_imports=note.failed_imports,
+        has_housekeeper=has_housekeeper,
+    )
+    return server.Server(options, running, _runs_foreign(state))
+
+
+def _modes(options: Options, base: str) -> dict[str, int]:
+    """Return the modes of the server's UNIX sockets that can be seen from here.
+
+    What lies in a directory that others may not enter is not open to them, whatever its mode.
+    """
+    found = {}
+    for name in options.all(*server.PROTOCOL_SOCKETS):
+        path = Path(base, name)
+        with contextlib.suppress(OSError):
+            entered = all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+            mode = stat.S_IMODE(path.stat().st_mode)
+            found[name] = mode if entered else mode & ~0o007
+    return found
+
+
+def _runs_foreign(state: State) -> bool:
+    return bool(state.config.foreign_packets or state.desk.bare)
+
+
+def _clock(when: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+
+
+def take_part(app: Flask) -> None:
+    """Let the server that has loaded this app note how it was started, and look at itself.
+
+    Called before the master forks. One of its processes then logs what is wrong, once a boot and
+    beside what it has to do.
+    """
+    engine = app.extensions["spooler"].engine
+    try:
+        take_note(engine.spool, engine.key)
+    except OSError as error:
+        announce(spool_trouble, app, what="the server cannot note its start", error=error)
+    _uwsgi.on_fork(lambda: _report_beside(app))
+
+
+def _report_beside(app: Flask) -> None:
+    if _uwsgi.speaks_for_server():
+        threading.Thread(target=_report, args=[app], name="doctor", daemon=True).start()
+
+
+def _report(app: Flask) -> None:
+    state: State = app.extensions["spooler"]
+    try:
+        # First, so that a housekeeper in this process starts undisturbed by what follows.
+        has_housekeeper = _housekeeper_comes(state)
+        note = complete_note(state.engine.spool, state.engine.key, state.spooler.tasks)
+        if note is None:
+            return
+        found = [
+            *_examine_app(state),
+            *server.examine_server(_as_noted(state, note, has_housekeeper)),
+            *examine_unit(unit_of(_uwsgi.boot().master.pid), state.config.grace),
+            *_examine_spool(state, servers=False),
+        ]
+    except Exception as error:  # whatever it is: nobody's job may suffer from being looked after
+        announce(spool_trouble, app, what="flask spooler doctor failed", error=error)
+        return
+    for finding in found:
+        if finding.grade == "wrong":
+            what = f"doctor: {finding.name}: {finding.problem}"
+            announce(spool_trouble, app, what=what, error=finding.fix)
+
+
+def _housekeeper_comes(state: State) -> bool:
+    """Give the housekeeper, who may be another thread of this process, a moment to start."""
+    give_up = time.monotonic() + PATIENCE
+    while not state.engine.spool.has_housekeeper():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(PATIENCE / 20)
+    return True
