@@ -301,6 +301,11 @@ def drain(timeout: str, take_back: bool, as_json: bool) -> None:
     seconds = parse_seconds("--timeout", timeout) if timeout else state.config.grace
     until = time.time() + seconds
     servers = operations.drain(state.engine, until)
+    if not servers and state.engine.spool.has_housekeeper():
+        raise Refused(
+            "the server of this spool runs where its processes cannot be seen from here, as in "
+            "another container: run this command there"
+        )
     while (running := operations.running(state.engine)) and time.time() < until:
         time.sleep(LOOK_EVERY)
     told = f"{servers} server(s) start no more jobs; {running} still run"

@@ -50,6 +50,8 @@ class SpoolEngine:
         self.ledger = Ledger(spool.ledger, self.prepare, sync=spool.sync)
         self.max_payload = max_payload
         self.window = Window(spool, queues or Queues())
+        self.serves = False
+        """Whether this process belongs to the server whose spoolers run the jobs."""
         self._given_key = key
         self._prepared_key: bytes | None = None
 
@@ -68,7 +70,7 @@ class SpoolEngine:
         noted = self.spool.noted_key()
         if noted == mine:
             return
-        if _uwsgi.spooler_pids():
+        if self.serves:
             self.spool.note_key(mine)
         elif noted is not None:
             raise EnqueueError(str(self.spool.root), OtherKey(str(self.spool.root)))

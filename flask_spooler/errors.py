@@ -40,6 +40,13 @@ class ExtraMissing(SpoolerError):
         )
 
 
+class ServerUnfit(SpoolerError):
+    """The uWSGI server has an option with which jobs would not run."""
+
+    def __init__(self, option: str, why: str) -> None:
+        super().__init__(f"take {option} out of uWSGI's options: {why}")
+
+
 class NotInitialised(SpoolerError):
     """A task was enqueued before its `Spooler` met an app."""
 

@@ -28,6 +28,7 @@ from .errors import (
     JobNotFound,
     NotInitialised,
     OptionError,
+    ServerUnfit,
     UnknownTask,
 )
 from .handle import JobHandle
@@ -196,6 +197,10 @@ class Spooler:
             directories = ", ".join(str(path) for path in scanned)
             expected = f"a directory that this server's spoolers scan ({directories})"
             raise ConfigError("SPOOLER_DIRECTORY", expected, str(config.directory.resolve()))
+        options = _uwsgi.options()
+        if "lazy" in options or "lazy-apps" in options:
+            raise ServerUnfit("lazy-apps", "uWSGI's mules crash with it, so no job starts on time")
+        engine.serves = _uwsgi.has_pool()
         engine.prepare()
         take_part(engine, config.grace)
         open_desk(desk)

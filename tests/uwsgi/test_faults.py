@@ -355,3 +355,24 @@ def test_ten_drains_and_reloads_under_load_interrupt_nothing_and_fail_no_request
 
 
 assert shutil.which("chattr"), "these tests need chattr, from e2fsprogs"
+
+
+def test_a_shell_with_another_key_than_the_servers_is_told_so_before_it_enqueues(
+    start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(environment={"SPOOLER_KEY": "the key of the server"})
+    server.environment["SPOOLER_KEY"] = "the key of a wrong shell"
+    refused = server.flask("spooler", "enqueue", "jobs.write", f"path={tmp_path}/out", check=False)
+    assert refused.returncode == 1
+    assert "signs with another key" in refused.stderr
+    assert server.files() == []
+    server.stop()
+    server.start()  # with the other key: now it is the server's
+    assert server.flask("spooler", "enqueue", "jobs.quick").returncode == 0
+
+
+def test_a_server_with_lazy_apps_says_why_it_does_not_start(
+    start_server: Start, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match="take lazy-apps out of uWSGI's options"):
+        start_server(options=("--lazy-apps",))
