@@ -127,6 +127,7 @@ def test_a_job_that_takes_the_whole_server_down_each_time_ends_dead(
             assert runs <= 10
             wait_until(lambda: not server.living())
             hurry(server)
+            server.port = free_port()  # the old one may be somebody else's by now
             server.start(wait=False)
         shown = job.as_dict()
     assert [a["outcome"] for a in shown["attempts"]] == ["interrupted"] * 10

@@ -112,6 +112,9 @@ class Limits:
 MASTER_NEEDS = 3.0
 """Seconds from a SIGHUP or SIGTERM of the master until its spoolers are gone, on a busy machine."""
 
+KILLER_NEEDS = 0.5
+"""Seconds from the line in the log to the SIGKILL, should the killer have to wait for a core."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -181,8 +184,9 @@ class _Facts:
 
 
 def _delay(kill: Kill) -> float:
-    # A signal that makes the master kill the others: runs may start until it comes to them.
-    return MASTER_NEEDS if kill.what in ("reload", "stop") else 0.0
+    # A signal that makes the master kill the others: runs may start until it comes to them. And a
+    # kill is logged before it is sent: on two busy cores a run can start in between.
+    return MASTER_NEEDS if kill.what in ("reload", "stop") else KILLER_NEEDS
 
 
 def join_runs(history: History) -> tuple[dict[str, list[Run]], list[Ended]]:
@@ -362,7 +366,11 @@ def _unended(row: RowSeen) -> Iterator[Violation]:
 
 
 def _disagreements(row: RowSeen, places: list[str]) -> Iterator[Violation]:
-    expected = {"succeeded": [[]], "running": [["window"]], "queued": [["window"], ["waiting"]]}
+    expected = {
+        "succeeded": [[]],
+        "running": [["window"], ["taken"]],
+        "queued": [["window"], ["waiting"]],
+    }
     later = {"scheduled": [["waiting"]], "retrying": [["waiting"]]}
     if places not in (expected | later).get(row.state, [["dead"]]):
         where = ", ".join(places) or "nowhere"

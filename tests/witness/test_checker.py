@@ -196,6 +196,11 @@ def test_a_run_that_begins_before_a_reload_comes_to_its_process_is_ended_by_it()
     assert found == []
 
 
+def test_a_run_that_begins_between_the_line_of_a_kill_and_the_kill_is_ended_by_it() -> None:
+    found = check(history(ENQUEUED, KILLED_ONCE, "K 71 9 spooler 10.4"), DONE_AGAIN)
+    assert found == []
+
+
 def test_a_reload_long_before_a_run_does_not_end_it() -> None:
     found = check(history(ENQUEUED, KILLED_ONCE, "K 1000 1 reload 6.0"), DONE_AGAIN)
     assert broken(found) == {TWICE}
@@ -205,7 +210,7 @@ def test_a_second_run_that_no_kill_explains_is_a_violation() -> None:
     assert broken(check(history(ENQUEUED, KILLED_ONCE), DONE_AGAIN)) == {TWICE}
     killed_another = history(ENQUEUED, KILLED_ONCE, "K 72 9 spooler 10.7")
     assert broken(check(killed_another, DONE_AGAIN)) == {TWICE}
-    killed_before = history(ENQUEUED, KILLED_ONCE, "K 71 9 spooler 10.4")
+    killed_before = history(ENQUEUED, KILLED_ONCE, "K 71 9 spooler 9.4")
     assert broken(check(killed_before, DONE_AGAIN)) == {TWICE}
 
 
