@@ -235,6 +235,22 @@ def test_rows_stay_where_they_are_while_new_jobs_come(open_page: Open, shop: Ser
     expect(page.locator("tbody tr").nth(5)).to_have_attribute("data-key", mine)
 
 
+def test_a_row_that_fits_no_more_is_dimmed_and_does_not_vanish(
+    open_page: Open, shop: Server
+) -> None:
+    jobs = [enqueue(shop, "shop.nightly_report") for _ in range(2)]
+    for job_id in jobs:
+        until(shop, job_id, "running")
+    page = open_page("jobs")
+    faster(page)
+    page.get_by_role("link", name=re.compile("^Running")).click()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    call(shop, f"jobs/{jobs[1]}/cancel", {})
+    expect(page.locator(f'tr[data-key="{jobs[1]}"]')).to_have_class(re.compile("gone"))
+    expect(page.locator("tbody tr")).to_have_count(2)
+    call(shop, f"jobs/{jobs[0]}/cancel", {})
+
+
 def test_ticked_rows_hold_the_page_still_and_are_acted_on_by_keyboard(
     open_page: Open, shop: Server
 ) -> None:
