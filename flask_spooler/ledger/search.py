@@ -85,15 +85,17 @@ class Search:
         wanted: Filter,
         *,
         before: int | None = None,
+        after: int = -1,
         limit: int = 50,
         keep: Keep | None = None,
     ) -> Found:
-        """Return up to `limit` jobs that fit, the newest first, of those before a sequence number.
+        """Return up to `limit` jobs that fit, the newest first, between two sequence numbers.
 
         `keep` decides once more on each job that fits, where SQL cannot.
         """
         give_up = time.monotonic() + PATIENCE
-        walk = shortest(wanted, self.tally(), *self._between(wanted))
+        above, below = self._between(wanted)
+        walk = shortest(wanted, self.tally(), max(above, after), below)
         upper = min(walk.below, 2**62 if before is None else before)
         fits, fitted = rest(wanted, walk)
         expected = self.count(wanted) if before is None and keep is None else None
@@ -131,8 +133,7 @@ class Search:
 
     def newer(self, wanted: Filter, after: int, most: int = 100, keep: Keep | None = None) -> int:
         """Return how many jobs that fit came after a sequence number, up to `most`."""
-        found = self.page(wanted, limit=most, keep=keep)
-        return sum(job.seq > after for job in found.jobs)
+        return len(self.page(wanted, after=after, limit=most, keep=keep).jobs)
 
     def seq_before(self, job_id: str) -> int | None:
         """Return the sequence number before which a page goes on that ended with this job.

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "uwsgi"))
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from server import ROOT, Server
 
 from tests.uwsgi.conftest import servers_in
@@ -25,6 +25,8 @@ FLAGS = [
 TOKEN = "a token for the browser"
 
 Open = Callable[..., Page]
+
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

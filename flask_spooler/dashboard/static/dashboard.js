@@ -234,9 +234,9 @@ function show_ticks() {
 
 const question = one("dialog.confirm");
 
-function ask(form, text, word, button) {
-  one("#confirm-title").textContent = text;
-  one("#confirm-text").textContent = "This cannot be taken back.";
+function ask(form, word, button) {
+  one("#confirm-title").textContent = form.dataset.confirm;
+  one("#confirm-text").textContent = form.dataset.detail;
   one("[data-yes]").textContent = word;
   question.returnValue = "no";
   question.showModal();
@@ -253,7 +253,7 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.confirm && !form.elements.confirm) {
     event.preventDefault();
-    ask(form, form.dataset.confirm, event.submitter?.textContent.trim() || "Yes", event.submitter);
+    ask(form, event.submitter?.textContent.trim() || "Yes", event.submitter);
   }
 });
 
