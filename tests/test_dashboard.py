@@ -514,6 +514,8 @@ def test_what_the_doctor_found_is_on_the_system_page(
     text = client.get("/spooler/system", headers=BEARER).text
     assert "1 of 2 are well" in text
     assert "it is &lt;b&gt;late&lt;/b&gt;" in text
+    refreshed = client.get("/spooler/system", headers=BEARER | {"X-Spooler-Live": "1"}).text
+    assert "are well" not in refreshed
 
 
 def test_importing_the_library_imports_no_page() -> None:

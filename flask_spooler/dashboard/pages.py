@@ -192,7 +192,8 @@ def system() -> ResponseReturnValue:
         versions=extras.versions(),
         files=_files(),
         sizes=extras.sizes(),
-        findings=extras.findings(),
+        # It writes and syncs files to see whether that works: not every few seconds.
+        findings=[] if "X-Spooler-Live" in request.headers else extras.findings(),
         tasks=sorted(state().spooler.tasks),
         deeds=deeds().newest(),
     )
