@@ -1,6 +1,6 @@
 """Run the questions in one sitting and write down what came out.
 
-``python -m benchmarks.run [--short] [--only throughput] [--out docs/benchmarks.md]``; `make bench`
+``python -m benchmarks.run [--short] [--rounds 3] [--only throughput] [--out docs/benchmarks.md]``; `make bench`
 does it with the packages that it needs. Progress goes to stderr, the bars to stdout at the end.
 Beside the page go a plot, ``.svg``, and all samples, ``.json``. Only a whole sitting overwrites the
 page in ``docs``; any other goes to ``.bench`` unless told otherwise. The exit status is 0 when all
@@ -59,7 +59,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, _end)  # so that everything which was started is ended
     modules = [importlib.import_module(f"benchmarks.{name}") for name in wanted.only or QUESTIONS]
-    with new_sitting(short=wanted.short) as sitting:
+    with new_sitting(short=wanted.short, rounds=wanted.rounds) as sitting:
         found = machine.facts(sitting.places, ALL)
         for module in modules:
             ask(sitting, module)
@@ -71,6 +71,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.run")
     parser.add_argument("--short", action="store_true", help="minutes, for a first look")
+    parser.add_argument("--rounds", type=int, help="runs of each pair, instead of the usual number")
     parser.add_argument("--only", action="append", choices=QUESTIONS, help="may be repeated")
     parser.add_argument("--out", type=Path, help="the page, such as docs/benchmarks.md")
     return parser.parse_args()

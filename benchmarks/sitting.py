@@ -31,10 +31,13 @@ S = TypeVar("S", bound=System)
 class Sitting:
     """All that the questions share."""
 
-    def __init__(self, places: dict[str, Path], marks: Marks, *, short: bool) -> None:
+    def __init__(
+        self, places: dict[str, Path], marks: Marks, *, short: bool, rounds: int | None
+    ) -> None:
         self.places = places
         self.marks = marks
         self.short = short
+        self.rounds = rounds
         self.samples: list[Sample] = []
         self.failures: list[str] = []
         self.question = ""
@@ -70,7 +73,7 @@ class Sitting:
         """Measure ours, a peer, ours, the next peer, and so on, several rounds in each place."""
         peers = list(peers)
         for place in places:
-            for _ in range(rounds):
+            for _ in range(self.rounds or rounds):
                 for peer in peers:
                     self._pair += 1
                     self.attempt(measure, Spooler, place)
@@ -110,7 +113,7 @@ class Sitting:
 
 
 @contextmanager
-def new_sitting(*, short: bool) -> Iterator[Sitting]:
+def new_sitting(*, short: bool, rounds: int | None = None) -> Iterator[Sitting]:
     """Make the directories of a sitting, and remove them whatever happens."""
     disk = ROOT / ".bench"
     disk.mkdir(exist_ok=True)
@@ -119,7 +122,7 @@ def new_sitting(*, short: bool) -> Iterator[Sitting]:
         DISK: Path(tempfile.mkdtemp(dir=disk)),
     }
     try:
-        yield Sitting(made, Marks(made[MEMORY] / "marks"), short=short)
+        yield Sitting(made, Marks(made[MEMORY] / "marks"), short=short, rounds=rounds)
     finally:
         for directory in made.values():
             shutil.rmtree(directory, ignore_errors=True)
