@@ -1,6 +1,6 @@
 """Run the questions in one sitting and write down what came out.
 
-``python -m benchmarks.run [--short] [--rounds 3] [--only throughput] [--out docs/benchmarks.md]``; `make bench`
+``python -m benchmarks.run [--short] [--rounds N] [--only throughput] [--out PAGE]``; `make bench`
 does it with the packages that it needs. Progress goes to stderr, the bars to stdout at the end.
 Beside the page go a plot, ``.svg``, and all samples, ``.json``. Only a whole sitting overwrites the
 page in ``docs``; any other goes to ``.bench`` unless told otherwise. The exit status is 0 when all

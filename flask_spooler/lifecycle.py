@@ -36,6 +36,11 @@ from .interrupts import deliver, set_handler
 from .tidy import Baseline
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_TIMERSLACK: Final = 29
+
+TIMER_SLACK: Final = 1_000
+"""Nanoseconds by which a spooler may oversleep. Linux gives 50,000 by default, which is as long as
+the waits for the ledger among spoolers should take."""
 
 LOOK_EVERY: Final = 0.05
 """Seconds between two looks at the running jobs while a worker waits for them."""
@@ -64,7 +69,7 @@ class SpoolerProcess:
         self._listening: dict[int, Callable[[int, FrameType | None], None]] = {}
         capture.install()
         self._baseline = Baseline(directory)
-        _end_with_parent()
+        _settle_with_kernel()
 
     @contextmanager
     def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
@@ -202,8 +207,10 @@ def wait_for_jobs(engine: SpoolEngine, grace: float) -> None:
         return
 
 
-def _end_with_parent() -> None:
-    """Get SIGTERM when the master dies: uWSGI would let its spoolers go on without one."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+def _settle_with_kernel() -> None:
+    """Wake precisely, and get SIGTERM when the master dies: uWSGI would go on without one."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_TIMERSLACK, TIMER_SLACK)
+    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
     if os.getppid() != _uwsgi.boot().master.pid:
         os._exit(0)  # it died before the line above

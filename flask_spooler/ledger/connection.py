@@ -29,7 +29,7 @@ COMPANIONS: Final = ("-wal", "-shm")
 """What SQLite keeps beside a file in WAL mode; without their file they belong to nothing."""
 
 SHORTEST_PAUSE: Final = 0.00003
-LONGEST_PAUSE: Final = 0.002
+LONGEST_PAUSE: Final = 0.0005
 """Seconds between two looks whether it is our turn; a transaction takes about 0.0001."""
 
 
