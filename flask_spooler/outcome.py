@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .job import CANCELLED, DEAD, RETRYING, SUCCEEDED
+from .job import CANCELLED, DEAD, FINAL, RETRYING, SUCCEEDED
 from .record import Change, ErrorInfo, Output, Progress, Row
 
 MOST_INTERRUPTIONS: Final = 10
@@ -116,11 +116,13 @@ def judge(
 
     def change(name: str, state: str, due: float = now, **more: Any) -> Change:
         kept = {"progress": progress, "output": output, **more}
+        # An ended job goes on showing when it had been due.
+        due = row.due_at if state in FINAL else due
         return Change(outcome=name, state=state, due_at=due, ended_at=now, **kept)
 
     match outcome:
         case Succeeded(result):
-            return change("succeeded", SUCCEEDED, row.due_at, result=result)
+            return change("succeeded", SUCCEEDED, result=result)
         case Failed(error, again=True) if left:
             return change("failed", RETRYING, now + policy.wait(row.charged), error=error)
         case Failed(error):
