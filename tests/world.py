@@ -79,8 +79,8 @@ class World:
 
 
 @contextmanager
-def new_world(path: Path, *, exist_ok: bool = False) -> Iterator[World]:
-    """A spool of its own below `path`, and everybody who works on it."""
+def new_world(path: Path, *, exist_ok: bool = False, **config: object) -> Iterator[World]:
+    """A spool of its own below `path`, and everybody who works on it; `config` for its app."""
     path.mkdir(exist_ok=exist_ok)
     spooler = Spooler()
     out = path / "out"
@@ -95,6 +95,7 @@ def new_world(path: Path, *, exist_ok: bool = False) -> Iterator[World]:
 
     app = Flask("crash-states")
     app.config.update(SPOOLER_DIRECTORY=path / "spool", SPOOLER_GRACE=0.0)
+    app.config.update(config)
     spooler.init_app(app)
     with app.app_context():
         state = app.extensions["spooler"]
