@@ -524,6 +524,37 @@ def test_a_taken_job_without_a_row_is_left_alone_while_it_runs_and_found_after_i
     assert states(world, [hanging]) == ["succeeded"]
 
 
+def test_a_taken_file_belongs_to_its_process_until_that_has_ended(
+    world: World, spool: Spool, ledger: Ledger
+) -> None:
+    def is_looked_at() -> None:
+        (name,) = spool.names(TAKEN)
+        assert not upkeep.look_at_taken(world.state.engine, name, time.time() + 60)
+        say(world, str(spool.has(TAKEN, name)))
+        if current_job.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    queued(world, "before")
+    looked_at = task(world, is_looked_at)
+    assert in_spooler(world) == -signal.SIGKILL
+    assert said(world) == ["before", "True"]
+    assert upkeep.look_at_taken(world.state.engine, looked_at, time.time())
+    (file,) = spool.window()
+    assert file.job_id == looked_at
+    assert ledger.in_window()[looked_at].window == file.name
+
+
+def test_a_job_that_is_to_be_cancelled_is_not_taken(world: World) -> None:
+    _, unwanted, _ = queued(world, "before", "unwanted", "after")
+    with world.state.engine.ledger.transaction() as rows:
+        rows.ask_cancel(unwanted)
+    hand_over(world)
+    world.recover()
+    assert states(world, [unwanted]) == ["cancelled"]
+    assert outcomes(world, unwanted) == [], "no attempt was begun"
+    assert said(world) == ["before", "after"]
+
+
 def test_a_process_that_dies_in_a_taken_job_is_a_crash_of_that_job_alone(
     world: World, one_boot: None
 ) -> None:
@@ -709,7 +740,7 @@ def test_a_taken_job_that_closes_all_descriptors_ends_its_process_and_is_not_rep
 ) -> None:
     def closes() -> None:
         say(world, "closed")
-        os.closerange(3, 200)
+        os.closerange(3, 10_000)
 
     queued(world, "before")
     closing = task(world, closes)
@@ -723,7 +754,7 @@ def test_a_taken_job_that_closes_all_descriptors_ends_its_process_and_is_not_rep
 
 def test_a_taken_job_that_closes_its_own_lock_hinders_nobody(world: World) -> None:
     def closes() -> None:
-        for number in range(3, 200):
+        for number in map(int, os.listdir("/proc/self/fd")):
             with contextlib.suppress(OSError):
                 if f"taken/{current_job.id}" in os.readlink(f"/proc/self/fd/{number}"):
                     os.close(number)

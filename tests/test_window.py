@@ -152,6 +152,16 @@ def test_a_new_job_wakes_one_idle_spooler_more_than_files_were_ready(
     assert woken == pids[:2]
 
 
+def test_a_new_job_passes_nobody_who_waits_though_spoolers_are_idle(
+    engine: SpoolEngine, pool: Pool
+) -> None:
+    first_of_all = submit(engine, "q", "q")  # from outside the server, where nobody is let in
+    pool(3)
+    new = submit(engine, "q", "q")
+    assert in_window(engine) == [*first_of_all, new[0]]
+    assert engine.spool.has(WAITING, new[1])
+
+
 def test_whose_turn_it_is_is_nobodys_while_a_file_is_ready_in_the_window(
     engine: SpoolEngine, pool: Pool
 ) -> None:

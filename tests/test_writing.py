@@ -119,6 +119,17 @@ def test_who_does_not_take_turns_is_waited_for_all_the_same(ledger: Ledger) -> N
     assert len(ledger.find()) == 2
 
 
+def test_nobody_else_begins_to_write_while_a_transaction_is_open(ledger: Ledger) -> None:
+    """Who takes no turns has only SQLite's lock to tell, and it is held from the beginning."""
+    add(ledger)
+    somebody = apsw.Connection(str(ledger.path))
+    with ledger.transaction(), pytest.raises(apsw.BusyError):
+        somebody.execute("BEGIN IMMEDIATE")
+    somebody.execute("BEGIN IMMEDIATE")
+    somebody.execute("ROLLBACK")
+    somebody.close()
+
+
 def test_after_a_failed_transaction_the_turn_is_free_for_all(ledger: Ledger) -> None:
     add(ledger)
     with pytest.raises(ZeroDivisionError), ledger.transaction():
