@@ -102,7 +102,7 @@ def in_spooler(world: World, act: Callable[[], object] | None = None) -> int:
     """Do it in a process that treats itself as uWSGI's spoolers do; return how that ended."""
 
     def run() -> None:
-        lifecycle._end_with_parent = lambda: None
+        os.getppid = lambda: _uwsgi.boot().master.pid  # or it would end with a master long gone
         lifecycle._process = lifecycle.SpoolerProcess(os.getcwd())
         if act is None:
             hand_over(world)
