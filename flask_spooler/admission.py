@@ -67,15 +67,14 @@ Decision = Start | PutAway | Close | Wait
 
 def admit(row: Row, job: Job, now: float, *, known: bool, held: bool) -> Decision:
     """Decide about a job that is not running; `held` when its queue is paused or all drain."""
-    due = max(row.due_at, job.due_at)
     if row.state in FINAL:
         return PutAway(row.state)
     if row.cancel_asked:
         return Close(CANCELLED)
     if row.expires_at is not None and row.expires_at <= now:
         return Close(EXPIRED)
-    if due > now:
-        return Wait(due)
+    if row.due_at > now:
+        return Wait(row.due_at)
     if not known:
         why = f"no task is named {job.task!r} in this server's code"
         return Wait(now + PUT_OFF_UNKNOWN, ErrorInfo("UnknownTask", why))

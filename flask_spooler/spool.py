@@ -455,13 +455,19 @@ class Spool:
             self._move(path, self._at(place, job_id))
         self._forget(path + OUTCOME)
 
-    def quarantine(self, window_name: str, directory: str | None = None) -> str | None:
+    def name_in_quarantine(self, window_name: str) -> str:
+        """Return a name for ``corrupt/`` that nothing there has."""
+        return f"{time.time_ns():019d}_{window_name.replace('/', '_')}"[:250]
+
+    def quarantine(
+        self, window_name: str, directory: str | None = None, kept: str | None = None
+    ) -> str | None:
         """Rename a file that is no job of ours to ``corrupt/`` and return its new name.
 
         uWSGI also looks into directories whose name is a number: `directory` is the one that it
         stands in now. Returns None when the file is not there.
         """
-        kept = f"{time.time_ns():019d}_{window_name.replace('/', '_')}"[:250]
+        kept = kept or self.name_in_quarantine(window_name)
         reach("quarantine.rename")
         source = self._window(window_name) if directory is None else f"{directory}/{window_name}"
         return kept if self._put_into_quarantine(source, kept) else None

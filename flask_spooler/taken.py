@@ -23,7 +23,7 @@ from flask import Flask
 from . import _uwsgi
 from .admission import PUT_OFF_UNKNOWN
 from .engine import SpoolEngine
-from .errors import NewerFormat, PacketError
+from .errors import LedgerError, NewerFormat, PacketError
 from .job import DEAD, RETRYING, Job, open_packet, parse_file
 from .ledger import Seen, Transaction
 from .lifecycle import this_process
@@ -53,7 +53,7 @@ def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Ro
         return None
     rows.on_rollback(first.id, functools.partial(engine.spool.untake, first.id))
     now, boot = time.time(), _uwsgi.boot_name()
-    row = rows.start_fresh(first.id, name, first.due_at, now, _uwsgi.me(), boot)
+    row = rows.start_fresh(first.id, name, now, _uwsgi.me(), boot)
     if row is None:
         engine.spool.untake(first.id)
     return row
@@ -62,40 +62,51 @@ def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Ro
 def open_taken(app: Flask, engine: SpoolEngine, tasks: Tasks, row: Row) -> Attempt:
     """Lock, read and check the file of a job that was taken; `start` has been written already.
 
-    What cannot be read is dead, and what has to wait goes back, without a charge: both raise
-    `NotTaken`. Where the disk does not let us read, this process ends, as it would by a crash.
+    What cannot be read is dead, and what this code is too old for goes back, without a charge:
+    both raise `NotTaken`. Where disk or ledger do not allow even that, this process ends: then
+    the job is one whose process died, and not one that runs for ever in a process that has
+    forgotten it.
     """
     name = row.window or ""
+    lock: int | None = None
     try:
         data, lock = engine.spool.read_taken(name)
+        return Attempt(_checked(data, engine.key, row.id), tasks[row.task], row, name, lock)
+    except PacketError as error:
+        problem: Exception = error
+    except NewerFormat as error:
+        problem = error
     except OSError as error:
         announce(spool_trouble, app, what=f"{name} cannot be read", error=error)
         this_process().end()
     try:
-        job = _checked(data, engine.key)
-    except PacketError as error:
-        _refuse(app, engine, row, str(error))
-    except NewerFormat as error:
-        _return(engine, row, time.time() + PUT_OFF_UNKNOWN, ErrorInfo("NewerFormat", str(error)))
-    else:
-        if job.due_at <= time.time():
-            return Attempt(job, tasks[job.task], row, name, lock)
-        _return(engine, row, job.due_at, ErrorInfo("NotDue", "its time has not come yet"))
+        if isinstance(problem, NewerFormat):
+            _return(engine, row, ErrorInfo("NewerFormat", str(problem)))
+        else:
+            _refuse(app, engine, row, str(problem))
+    except (LedgerError, OSError) as error:
+        announce(spool_trouble, app, what=f"{name} cannot be put away", error=error)
+        this_process().end()
     release(lock)
     raise NotTaken
 
 
-def release(lock: int) -> None:
+def release(lock: int | None) -> None:
     """Close the descriptor of a taken file that has been moved away or unlinked."""
-    with contextlib.suppress(OSError):  # the task may have closed it
-        os.close(lock)
+    if lock is not None:
+        with contextlib.suppress(OSError):  # the task may have closed it
+            os.close(lock)
 
 
-def _checked(data: bytes, key: bytes) -> Job:
-    return open_packet(parse_file(data), key)
+def _checked(data: bytes, key: bytes, job_id: str) -> Job:
+    job = open_packet(parse_file(data), key)
+    if job.id != job_id:
+        raise PacketError(f"it bears the name of another job than {job.id}")
+    return job
 
 
-def _return(engine: SpoolEngine, row: Row, due: float, why: ErrorInfo) -> None:
+def _return(engine: SpoolEngine, row: Row, why: ErrorInfo) -> None:
+    due = time.time() + PUT_OFF_UNKNOWN
     change = Change(
         outcome="interrupted",
         state=RETRYING,
@@ -111,11 +122,11 @@ def _return(engine: SpoolEngine, row: Row, due: float, why: ErrorInfo) -> None:
 
 
 def _refuse(app: Flask, engine: SpoolEngine, row: Row, why: str) -> None:
-    kept = engine.spool.quarantine(row.window or "")
+    kept = engine.spool.name_in_quarantine(row.window or "")
     error = ErrorInfo("Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}")
     now = time.time()
-    change = Change(outcome="failed", state=DEAD, due_at=now, ended_at=now, error=error)
+    change = Change(outcome="failed", state=DEAD, due_at=row.due_at, ended_at=now, error=error)
     with engine.ledger.transaction() as rows:
         rows.settle(row, change)
-    if kept is not None:
+    if engine.spool.quarantine(row.window or "", kept=kept):
         announce(file_quarantined, app, name=kept, why=why)

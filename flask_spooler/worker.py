@@ -103,7 +103,6 @@ class Worker:
         self.grace = grace
         self._spool = engine.spool
         self._ledger = engine.ledger
-        self._in_hand: str | None = None
         self._return_at = 0.0
 
     def handle(self, packet: _uwsgi.Packet) -> SpoolAnswer:
@@ -124,8 +123,6 @@ class Worker:
                     attempt = self.go_on(following)
             except NotNow:
                 return SPOOL_RETRY
-            finally:
-                self._in_hand = None
 
     def open(self, packet: _uwsgi.Packet) -> Opened:
         """Check signature, length and form; what is not a job of ours is put into quarantine."""
@@ -134,6 +131,7 @@ class Worker:
             return Opened(open_packet(packet, self.engine.key), window)
         except PacketError as error:
             aside.quarantine(self.app, self.engine, window, str(error))
+            self._let_in()
         except NewerFormat as error:
             why = ErrorInfo("NewerFormat", str(error))
             aside.send_back(self.engine, window, PUT_OFF_UNKNOWN, why)
@@ -157,7 +155,6 @@ class Worker:
         except LedgerError as error:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
-        self._in_hand = job.id
         if lost is not None:
             announce_end(self.app, job, before, lost)
         self._act(opened, decision)
@@ -210,16 +207,24 @@ class Worker:
         return change, following
 
     def put_away(self, attempt: Attempt, change: Change) -> None:
-        """Put the file where its state belongs; that of a finished job is unlinked."""
-        match change.state:
-            case "succeeded":
-                self._spool.finish(attempt.window)
-            case "retrying":
-                self._spool.demote(attempt.window, attempt.job.id, change.due_at)
-                self.engine.ring()
-            case _:
-                self._spool.bury(attempt.window, attempt.job.id)
-        if attempt.lock is not None:
+        """Put the file where its state belongs; that of a finished job is unlinked.
+
+        Where the disk refuses, it stays where it is: the row says what becomes of it, to whom
+        uWSGI hands it again, or to the housekeeper. The next job may have been started already.
+        """
+        try:
+            match change.state:
+                case "succeeded":
+                    self._spool.finish(attempt.window)
+                case "retrying":
+                    self._spool.demote(attempt.window, attempt.job.id, change.due_at)
+                    self.engine.ring()
+                case _:
+                    self._spool.bury(attempt.window, attempt.job.id)
+        except OSError as error:
+            what = f"the file of job {attempt.job.id} cannot be put away"
+            announce(spool_trouble, self.app, what=what, error=error)
+        finally:
             taken.release(attempt.lock)
 
     def answer(self, attempt: Attempt, change: Change) -> SpoolAnswer:
@@ -234,7 +239,6 @@ class Worker:
 
     def go_on(self, following: Row) -> Attempt:
         """Begin the attempt of a job that was started by the end of another one."""
-        self._in_hand = following.id
         try:
             attempt = taken.open_taken(self.app, self.engine, self.tasks, following)
         except taken.NotTaken:
@@ -257,8 +261,13 @@ class Worker:
             return None, Promoted(seen.ready, [])
 
     def _let_in(self) -> None:
-        with self._ledger.transaction() as rows:
-            promoted = self.engine.window.fill(rows)
+        """Fill the window where a file has left it without a run."""
+        try:
+            with self._ledger.transaction() as rows:
+                promoted = self.engine.window.fill(rows)
+        except (LedgerError, OSError) as error:  # the housekeeper looks once a second
+            announce(spool_trouble, self.app, what="no job could be let in", error=error)
+            return
         self._wake(promoted)
 
     def _wake(self, promoted: Promoted) -> None:
@@ -267,7 +276,10 @@ class Worker:
 
     def _keep_outcome(self, attempt: Attempt, change: Change, why: str) -> NotNow:
         kept = Unrecorded(attempt.number, change)
-        aside.keep_outcome(self.app, self.engine, attempt.window, attempt.job.id, kept, why)
+        try:
+            aside.keep_outcome(self.app, self.engine, attempt.window, attempt.job.id, kept, why)
+        finally:
+            taken.release(attempt.lock)
         return NotNow()
 
     def _report(self, job_id: str, progress: Progress) -> bool:
@@ -292,7 +304,7 @@ class Worker:
         if job.task not in self.tasks:
             return None
         now, boot = time.time(), _uwsgi.boot_name()
-        return rows.start_fresh(job.id, opened.window, job.due_at, now, _uwsgi.me(), boot)
+        return rows.start_fresh(job.id, opened.window, now, _uwsgi.me(), boot)
 
     def _known_row(self, rows: Transaction, opened: Opened) -> Row:
         """Return the job's row, made again from its file where there is none."""
@@ -361,6 +373,7 @@ class Worker:
                     self._tell(job_cancelled, job, attempt=0)
                 elif decision == Close(EXPIRED):
                     self._tell(job_expired, job)
+                self._let_in()
         raise NotNow
 
     def _put_off(self, opened: Opened, why: str, seconds: float) -> NotNow:
@@ -396,9 +409,8 @@ class Worker:
         return Policy(job.max_attempts, self.max_crashes, wait)
 
     def _note_stop(self) -> None:
-        if self._in_hand is not None:
-            with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
-                rows.note_stop(self._in_hand)
+        with contextlib.suppress(LedgerError), self._ledger.transaction() as rows:
+            rows.note_stop(_uwsgi.me())
 
     def _is_cancelled(self, job_id: str) -> bool:
         try:

@@ -328,22 +328,6 @@ def test_a_taken_file_of_a_newer_format_waits_without_a_charge(world: World, spo
     assert states(world, [before, after]) == ["succeeded", "succeeded"]
 
 
-def test_a_taken_file_whose_time_has_not_come_waits_for_it_without_a_charge(
-    world: World, spool: Spool
-) -> None:
-    _, early, _ = queued(world, "before", "early", "after", max_attempts=1)
-    due = time.time() + 60
-    rewrite(world, early, msgspec.structs.replace(waiting_job(world, early), due_at=due))
-    hand_over(world)
-    record = known(world.state.engine.ledger, early)
-    assert (record.state, record.due_at) == ("retrying", due)
-    assert spool.has(WAITING, early)
-    with world.state.engine.ledger.transaction() as rows:
-        assert rows.known(early).charged == 0
-    world.recover()
-    assert said(world) == ["before", "after"]
-
-
 def test_a_file_that_is_gone_costs_its_own_job_and_no_other(world: World, spool: Spool) -> None:
     _, gone, _ = queued(world, "before", "gone", "after")
     spool.remove(WAITING, gone)

@@ -10,7 +10,7 @@ state          file                                leaves it by
 ``retrying``   ``waiting/``                        its time coming (housekeeper)
 ``queued``     ``waiting/``, or the window, whose  a spooler starting it
                name then stands in ``window``
-``running``    window, locked by its process       its outcome, or the end of its process
+``running``    window or ``taken/``, locked        its outcome, or the end of its process
 ``succeeded``  unlinked by uWSGI                   never
 ``dead``       ``dead/``                           a person's retry
 ``cancelled``  ``dead/``                           a person's retry

@@ -56,6 +56,7 @@ class Connection:
         Raises `apsw.Error`, `OSError`, and `LedgerError` for a ledger of a newer version.
         """
         self._patience = patience
+        self._give_up_at = 0.0
         if self._open is None or self._pid != os.getpid() or not self._is_current():
             self._let_go()
             self._open = self._connect()
@@ -70,17 +71,14 @@ class Connection:
         half a dozen system calls each time and was a third of the cost of a job with four
         spoolers. So whoever has waited in vain goes on to ask SQLite, and is told why not.
         """
-        if _lock(self._turn):
-            return
-        give_up_at = time.monotonic() + self._patience
         pause = SHORTEST_PAUSE
-        while not _lock(self._turn) and time.monotonic() < give_up_at:
+        while not _lock(self._turn) and self._has_patience():
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def end_turn(self) -> None:
         """Let the next writer begin."""
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
     def set_aside(self) -> Path:
         """Move a ledger that is beyond use out of the way; the next use begins a new one.
@@ -102,8 +100,8 @@ class Connection:
         connection.set_busy_handler(self._wait_for_lock)
         found = os.stat(self.path)
         self._file = (found.st_dev, found.st_ino)
-        if self._turn < 0 or self._pid != os.getpid():  # a lock is shared with whoever inherits it
-            self._turn = _private(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        if self._turn < 0:
+            self._turn = _private(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         version = connection.pragma("user_version")
         if version in UPGRADES:
@@ -176,11 +174,15 @@ class Connection:
             return False
         return (found.st_dev, found.st_ino) == self._file
 
+    def _has_patience(self) -> bool:
+        """Tell whether this use may go on waiting; its patience begins with the first question."""
+        now = time.monotonic()
+        self._give_up_at = self._give_up_at or now + self._patience
+        return now < self._give_up_at
+
     def _wait_for_lock(self, tries: int) -> bool:
         # SQLite's own waiting sleeps in steps of up to 100 ms; a transaction of ours takes 0.1 ms.
-        if tries == 0:
-            self._give_up_at = time.monotonic() + self._patience
-        elif time.monotonic() > self._give_up_at:
+        if not self._has_patience():
             return False
         time.sleep(min(0.0001 * 1.3**tries, 0.005) * (0.5 + random.random()))
         return True
@@ -194,8 +196,9 @@ def trouble(path: Path, error: Exception) -> LedgerError:
 
 def _lock(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # Not flock: a child that a task forks would keep that when this process is killed.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         return False
     return True
 

@@ -173,24 +173,23 @@ class Transaction:
         return row
 
     def start_fresh(
-        self, job_id: str, window: str, due: float, now: float, process: Process, boot: str
+        self, job_id: str, window: str, now: float, process: Process, boot: str
     ) -> Row | None:
         """Start a job against which nothing speaks, with one statement; None where something may.
 
-        The common case of what `admit` decides: queued and due by row and file (`due`), nothing
-        ever went wrong with it, nobody wants it cancelled, its queue is not paused and its boot
-        does not drain.
+        The common case of what `admit` decides: queued and due, nothing ever went wrong with it,
+        nobody wants it cancelled, its queue is not paused and its boot does not drain.
         """
         started = self._run(
             "UPDATE jobs SET state = 'running', window = ?, attempt = attempt + 1,"
             " charged = charged + 1, started_at = ?, pid = ?, pid_started = ?, boot = ?,"
             " progress_done = NULL, progress_total = NULL, progress_note = NULL"
-            " WHERE id = ? AND state = 'queued' AND max(due_at, ?) <= ? AND NOT cancel_asked"
+            " WHERE id = ? AND state = 'queued' AND due_at <= ? AND NOT cancel_asked"
             " AND crashes + interruptions = 0 AND (expires_at IS NULL OR expires_at > ?)"
             " AND NOT EXISTS (SELECT 1 FROM queues WHERE name = jobs.queue AND paused)"
             " AND NOT EXISTS (SELECT 1 FROM servers WHERE boot = ? AND draining_until > ?)"
             f" RETURNING {ROW}",
-            (window, now, process.pid, process.started, boot, job_id, due, now, now, boot, now),
+            (window, now, process.pid, process.started, boot, job_id, now, now, boot, now),
         ).fetchall()
         return Row(*started[0]) if started else None
 
@@ -436,9 +435,13 @@ class Transaction:
         """Forget a server that is gone."""
         self._run("DELETE FROM servers WHERE boot = ?", (boot,))
 
-    def note_stop(self, job_id: str) -> None:
-        """Note that the process that runs a job was told to end: its death is no crash."""
-        self._run("UPDATE jobs SET boot = '' WHERE id = ? AND state = 'running'", (job_id,))
+    def note_stop(self, process: Process) -> None:
+        """Note that a process was told to end: its death is no crash of the job it runs."""
+        self._run(
+            "UPDATE jobs SET boot = '' WHERE seq IN (SELECT seq FROM jobs INDEXED BY jobs_window"
+            " WHERE window IS NOT NULL AND state = 'running') AND pid = ? AND pid_started = ?",
+            process,
+        )
 
     def pause(self, queue: str, paused: bool) -> None:
         """Pause a queue, or let it go on."""
