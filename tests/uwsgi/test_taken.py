@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import jobs
 from jobs import notes
 from server import Server, client, ended, wait_until
@@ -258,3 +259,59 @@ def test_running_taken_jobs_are_cancelled_and_limited_in_time_like_any_other(
         wait_until(lambda: starts(out))
         endless.cancel()
         assert ended(endless)["state"] == "cancelled"
+
+
+def test_who_comes_behind_an_expired_job_starts_at_once(
+    start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(processes=1)
+    waits = []
+    with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process"):
+        for _ in range(4):
+            blocker = jobs.hold.enqueue(str(tmp_path / "blocker"), 0.3)
+            wait_until(lambda blocker=blocker: blocker.state == "running")
+            late = jobs.write.using(expires=0.1).enqueue(str(tmp_path / "late"))
+            behind = jobs.write.enqueue(str(tmp_path / "behind"))
+            assert ended(behind)["state"] == "succeeded"
+            assert late.state == "expired"
+            waits.append((behind.record.started_at or 0) - (blocker.record.finished_at or 0))
+    assert notes(tmp_path / "late") == []
+    assert max(waits) < 0.3, waits
+
+
+def test_a_job_whose_end_was_kept_in_done_can_be_taken_by_another_spooler_afterwards(
+    start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(processes=2, environment={"FLASK_SPOOLER_GRACE": "0"})
+    out, blocker = tmp_path / "out", tmp_path / "blocker"
+    with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process") as state:
+        occupied(tmp_path / "first", spoolers=2)
+        slow = jobs.hold.using(timeout=1, max_attempts=1)
+        handles = slow.enqueue_many([(str(out), 60)] * 2)
+        running_taken(server, out, *handles)
+        somebody = apsw.Connection(str(state.engine.spool.ledger))
+        somebody.set_busy_timeout(300)
+        somebody.execute("BEGIN IMMEDIATE")
+        done = server.directory / "done"
+        wait_until(lambda: all((done / handle.id).exists() for handle in handles), 20)
+        somebody.execute("ROLLBACK")
+        somebody.close()
+        for handle in handles:
+            assert ended(handle)["state"] == "dead"
+        ran = {handle: pid for handle in handles for pid in who_ran(out, handle)}
+
+        short = jobs.hold.enqueue(str(blocker), 0.8)
+        jobs.hold.enqueue(str(blocker), 2.0)
+        wait_until(lambda: len(starts(blocker)) == 2)
+        (free_first,) = who_ran(blocker, short)
+        again = next(handle for handle in handles if ran[handle] != free_first)
+        operations.revive(state.engine, again.id)
+        wait_until(lambda: who_ran(out, again) == [ran[again], free_first])
+        assert taken(server) == {again.id}
+        assert ended(again)["state"] == "dead"
+        assert outcomes(again) == ["timed_out"] * 2
+
+
+def who_ran(path: Path, handle: JobHandle) -> list[int]:
+    """The processes that ran this job, one for each attempt."""
+    return [int(line[3]) for line in starts(path) if line[2] == handle.id]
