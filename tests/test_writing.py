@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ import pytest
 from flask_spooler import failpoints
 from flask_spooler.errors import LedgerError
 from flask_spooler.ledger import Ledger
-from tests.helpers import in_child, known, make_job
+from tests.helpers import in_child, known, make_job, wait_until
 
 ENOUGH = 10.0
 
@@ -74,6 +75,34 @@ def test_a_writer_that_is_killed_in_its_turn_holds_nobody_up(ledger: Ledger, poi
     assert len(ledger.find()) == 2
 
 
+def test_a_writer_that_is_killed_in_its_turn_holds_nobody_up_though_its_child_lives_on(
+    ledger: Ledger,
+) -> None:
+    """As a daemon does that a task has started."""
+    ending, end = os.pipe()
+
+    def killed() -> None:
+        add(ledger)
+        if os.fork() == 0:
+            os.close(end)
+            os.read(ending, 1)
+            os._exit(0)
+        failpoints.armed = lambda name: (
+            name == "ledger.commit" and os.kill(os.getpid(), signal.SIGKILL)
+        )
+        add(ledger)
+
+    try:
+        assert in_child(killed) == -signal.SIGKILL
+        began = time.monotonic()
+        add(ledger)
+        assert time.monotonic() - began < ledger.patience / 2
+        assert len(ledger.find()) == 2
+    finally:
+        os.close(end)
+        os.close(ending)
+
+
 def test_a_writer_that_is_stopped_within_its_transaction_makes_others_give_up_in_time(
     ledger: Ledger,
 ) -> None:
@@ -89,6 +118,50 @@ def test_a_writer_that_is_stopped_within_its_transaction_makes_others_give_up_in
         go_on()
     add(ledger)
     assert len(ledger.find()) == 3, "the stopped writer's job is there as well"
+
+
+def test_the_patience_of_a_transaction_is_for_all_its_waits_together(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on only while somebody waits, first for the turn, then for SQLite."""
+    add(ledger)
+    ledger.patience = 5.0
+    waited = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal waited
+        waited += seconds
+
+    clock = types.SimpleNamespace(monotonic=lambda: 1_000.0 + waited, sleep=sleep)
+    with stopped(ledger, "ledger.commit"):
+        monkeypatch.setattr("flask_spooler.ledger.connection.time", clock)
+        with pytest.raises(LedgerError):
+            add(ledger)
+    assert 5.0 <= waited < 5.1
+
+
+def test_a_ledger_that_is_deleted_while_its_writer_is_stopped_holds_nobody_up_for_ever(
+    ledger: Ledger,
+) -> None:
+    add(ledger)
+    ledger.patience = 0.3
+    with stopped(ledger, "ledger.commit"):
+        ledger.path.unlink()
+        other = os.fork()
+        if other == 0:
+            try:
+                add(ledger)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        looking = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        try:
+            wait_until(lambda: os.waitid(os.P_PID, other, looking), 5)
+        finally:
+            os.kill(other, signal.SIGKILL)
+            status = os.waitpid(other, 0)[1]
+        assert status == 0
+        assert len(ledger.find()) == 1, "a new ledger has begun"
 
 
 def test_a_writer_that_is_stopped_between_its_turn_and_its_lock_costs_others_time_only(
