@@ -14,10 +14,12 @@ from typing import Final
 import msgspec
 from flask import Flask
 
+from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import LedgerError
-from .job import DEAD, FINAL, RUNNING, SUCCEEDED
-from .record import Change, ErrorInfo, Unrecorded
+from .job import DEAD, FINAL, RETRYING, RUNNING, SUCCEEDED
+from .ledger import Transaction
+from .record import Change, ErrorInfo, Row, Unrecorded
 from .signals import announce, file_quarantined, spool_trouble
 
 PUT_OFF_UNDELETABLE: Final = 3600.0
@@ -38,6 +40,7 @@ def quarantine(app: Flask, engine: SpoolEngine, window: str, why: str) -> None:
         row = rows.row(job_id)
         # A name alone proves nothing: another file may lie where the job's own should.
         if row is not None and row.window == window:
+            _end_lost(rows, row, DEAD, time.time(), error)
             rows.close(job_id, DEAD, time.time(), error)
 
 
@@ -51,6 +54,9 @@ def send_back(engine: SpoolEngine, window: str, seconds: float, why: ErrorInfo) 
     waits = False
     with contextlib.suppress(LedgerError), engine.ledger.transaction() as rows:
         row = rows.row(job_id) if job_id else None
+        if row is not None:
+            _end_lost(rows, row, RETRYING, due, why)
+            row = rows.known(row.id)
         if row is not None and row.state not in FINAL and row.state != RUNNING:
             rows.put_off(row.id, due, time.time(), why)
             waits = True
@@ -58,6 +64,14 @@ def send_back(engine: SpoolEngine, window: str, seconds: float, why: ErrorInfo) 
         engine.spool.demote(window, job_id, due)
     else:
         engine.spool.lease(window, due)
+
+
+def _end_lost(rows: Transaction, row: Row, state: str, due: float, why: ErrorInfo) -> None:
+    """Write down the end of an attempt whose process is gone, for a file that cannot be opened."""
+    if row.state != RUNNING or _uwsgi.is_alive(row.process):
+        return
+    change = Change(outcome="crashed", state=state, due_at=due, ended_at=time.time(), error=why)
+    rows.settle(row, change)
 
 
 def keep_outcome(

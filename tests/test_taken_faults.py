@@ -188,6 +188,8 @@ def test_an_unreadable_taken_file_costs_its_process_and_is_dead_where_the_ledger
     assert said(world) == ["before", "after"]
     (kept,) = spool.names(CORRUPT)
     assert files(world.state.engine) == [f"corrupt/{kept}"]
+    assert known(ledger, bad).error_type == "Unreadable"
+    assert [attempt.outcome for attempt in ledger.attempts(bad)] == ["crashed"]
 
 
 def test_a_taken_file_of_a_newer_format_costs_its_process_and_no_job_where_the_ledger_is_locked(
@@ -201,6 +203,7 @@ def test_a_taken_file_of_a_newer_format_costs_its_process_and_no_job_where_the_l
     assert states(world, [before, after]) == ["succeeded", "succeeded"]
     (kept,) = files(world.state.engine)
     assert kept.endswith(newer), "it waits for code that knows it, and is not put into quarantine"
+    assert states(world, [newer]) == ["retrying"], "and nobody shows it as running"
 
 
 def its_end_is_kept(world: World, ledger: Ledger) -> Callable[[], None]:
