@@ -81,7 +81,7 @@ class Arguments:
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(self._task, f"the job's arguments no longer fit: {error}") from None
+            raise ArgumentError(self._task, f"the job's arguments do not fit: {error}") from None
 
     def from_text(self, name: str, text: str) -> Any:
         """Return what `text` means as the argument `name`: JSON where that fits, else a string."""

@@ -44,6 +44,11 @@ STEP: Final = 200
 RETIRING: Final = frozenset({SUCCEEDED, CANCELLED, EXPIRED})
 """What retention deletes. Dead jobs wait for a person, however long that takes."""
 
+HANDOVER: Final = 5.0
+"""Seconds for which two housekeepers of one spool are a reload, and not two servers."""
+
+LOCK_LOOK: Final = 0.05
+
 CLOCK_JUMP: Final = 5.0
 """Seconds by which the clock must have gone back to be worth a line in the log."""
 
@@ -71,13 +76,28 @@ class Housekeeper:
         self.engine.prepare()
         self._register(time.time())
         with open(self._spool.housekeeper_lock, "ab", opener=private) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._wait_for(lock.fileno())
             # Opened for writing too, so that it never reports an end of file.
             bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)
             self.check_ledger()
             while True:
                 select.select([bell], [], [], self.round(time.time()))
                 self._hush(bell)
+
+    def _wait_for(self, lock: int) -> None:
+        """Wait for the housekeeper's lock; say so when that is not just a reload's last moment."""
+        give_up = time.monotonic() + HANDOVER
+        while time.monotonic() < give_up:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_LOOK)
+            else:
+                return
+        what = "another server works on this spool"
+        error = "give each server a spool of its own, or end the other one"
+        announce(spool_trouble, self.app, what=what, error=error)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def check_ledger(self) -> None:
         """After a power cut, look at a ledger that nobody had synced before trusting it."""

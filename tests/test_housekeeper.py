@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from flask_spooler import _uwsgi
+from flask_spooler import _uwsgi, housekeeper
 from flask_spooler.housekeeper import TICK, Housekeeper
+from tests.helpers import wait_until
 from tests.world import World, new_world, one_process_pool
 
 
@@ -134,6 +136,25 @@ def test_there_is_one_housekeeper_a_spool(world: World, keeper: Housekeeper) -> 
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+def test_a_second_server_on_the_same_spool_says_so_and_waits(
+    world: World,
+    keeper: Housekeeper,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(housekeeper, "HANDOVER", 0.1)
+    path = world.state.engine.spool.housekeeper_lock
+    with path.open("ab") as first, path.open("ab") as second:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        waits = threading.Thread(target=keeper._wait_for, args=[second.fileno()])
+        waits.start()
+        wait_until(lambda: "another server works on this spool" in caplog.text)
+        assert waits.is_alive()
+        fcntl.flock(first, fcntl.LOCK_UN)
+        waits.join(10)
+        assert not waits.is_alive()
 
 
 def test_a_spooler_of_another_instance_is_never_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
