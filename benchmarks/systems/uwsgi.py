@@ -128,6 +128,7 @@ class Spooler(OnUwsgi):
         poison="dead after three",
         signed="HMAC, JSON",
         context="yes",
+        log="yes",
     )
 
     @property
