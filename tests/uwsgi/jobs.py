@@ -49,6 +49,13 @@ def hold(path: str, seconds: float) -> None:
     note(path, f"end {time.time()} {current_job.id} {os.getpid()} {current_job.attempt}")
 
 
+@spooler.task
+def hold_until(path: str, go: str) -> None:
+    note(path, f"start {time.time()} {current_job.id} {os.getpid()} {current_job.attempt}")
+    while not os.path.exists(go):
+        time.sleep(0.005)
+
+
 @spooler.task(backoff=[0.3, 0.6])
 def fail_times(path: str, times: int) -> str:
     note(path, f"run {time.time()} {current_job.attempt}")

@@ -31,13 +31,21 @@ def occupied(path: Path, spoolers: int = 1) -> None:
     wait_until(lambda: len(starts(path)) == spoolers)
 
 
+def occupied_until_released(path: Path, spoolers: int = 1) -> None:
+    """Let each spooler have a job until `running_taken` lets it go, however busy the machine is."""
+    for _ in range(spoolers):
+        jobs.hold_until.enqueue(str(path), str(path.with_name("go")))
+    wait_until(lambda: len(starts(path)) == spoolers)
+
+
 def taken(server: Server) -> set[str]:
     """The jobs that spoolers have taken."""
     return {path.name for path in (server.directory / "taken").iterdir()}
 
 
 def running_taken(server: Server, out: Path, *handles: JobHandle) -> list[int]:
-    """Wait until all of these run as taken jobs; return the processes that run them."""
+    """Let the spoolers go on, and wait until they run all of these; return their processes."""
+    out.with_name("go").touch()
     ids = {handle.id for handle in handles}
     wait_until(lambda: ids <= {line[2] for line in starts(out)})
     assert ids <= taken(server), "this test is about jobs that were taken"
@@ -59,7 +67,7 @@ def test_a_taken_job_whose_spooler_is_killed_is_tried_again_as_a_crash(
     server = start_server(processes=1)
     out = tmp_path / "out"
     with client(jobs.spooler, server.directory):
-        occupied(tmp_path / "blocker")
+        occupied_until_released(tmp_path / "blocker")
         handle = jobs.hold.enqueue(str(out), 1.0)
         behind = jobs.write.enqueue(str(tmp_path / "behind"))
         (pid,) = running_taken(server, out, handle)
@@ -134,7 +142,7 @@ def test_everything_killed_while_taken_jobs_run_interrupts_them_and_all_run(
     server = start_server(processes=2)
     out = tmp_path / "out"
     with client(jobs.spooler, server.directory) as state:
-        occupied(tmp_path / "blocker", spoolers=2)
+        occupied_until_released(tmp_path / "blocker", spoolers=2)
         long = jobs.hold.using(max_attempts=1).enqueue_many([(str(out), 1.0)] * 2)
         behind = jobs.write.enqueue_many([(str(tmp_path / "behind"),)] * 50)
         running_taken(server, out, *long)
@@ -156,7 +164,7 @@ def test_a_stop_waits_for_the_taken_job_and_starts_no_further_one(
     server = start_server(processes=2)
     out = tmp_path / "out"
     with client(jobs.spooler, server.directory):
-        occupied(tmp_path / "blocker", spoolers=2)
+        occupied_until_released(tmp_path / "blocker", spoolers=2)
         long = jobs.hold.enqueue_many([(str(out), 1.5)] * 2)
         waiting = jobs.write.enqueue_many([(str(tmp_path / "behind"),)] * 20)
         running_taken(server, out, *long)
@@ -285,7 +293,7 @@ def test_a_job_whose_end_was_kept_in_done_can_be_taken_by_another_spooler_afterw
     server = start_server(processes=2, environment={"FLASK_SPOOLER_GRACE": "0"})
     out, blocker = tmp_path / "out", tmp_path / "blocker"
     with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process") as state:
-        occupied(tmp_path / "first", spoolers=2)
+        occupied_until_released(tmp_path / "first", spoolers=2)
         slow = jobs.hold.using(timeout=1, max_attempts=1)
         handles = slow.enqueue_many([(str(out), 60)] * 2)
         running_taken(server, out, *handles)
