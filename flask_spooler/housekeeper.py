@@ -186,7 +186,13 @@ class Housekeeper:
 
     def _look_at_taken(self, now: float) -> None:
         """Bring back what spoolers had taken that are gone."""
-        for job_id in list(self._spool.names(TAKEN)):
+        names = set(self._spool.names(TAKEN))
+        if not names:
+            return
+        # What runs as it should is only read: a long job is no reason to write each second.
+        known = self._ledger.in_window().values()
+        running = {row.id for row in known if row.state == RUNNING and _uwsgi.is_alive(row.process)}
+        for job_id in names - running:
             if upkeep.look_at_taken(self.engine, job_id, now):
                 with self._ledger.transaction() as rows:
                     sleepers = self.engine.window.sleepers(rows, unknown=1)

@@ -415,11 +415,6 @@ class Spool:
         match = _OURS.fullmatch(window_name)
         return match[2] if match else None
 
-    @staticmethod
-    def is_taken(name: str) -> bool:
-        """Tell whether this is the name of a taken file, and not of one in the window."""
-        return name.startswith(f"{TAKEN}/")
-
     def set_done(self, window_name: str, job_id: str, outcome: bytes | None) -> bool:
         """Rename from the window to ``done/``, its outcome beside it; lock holder only.
 

@@ -1,9 +1,10 @@
 """One attempt: what happens when uWSGI hands us a locked job file.
 
 Owns the five steps of an attempt: open, start, perform, settle, answer. Each hands one value to
-the next; a step that cannot go on raises `NotNow`. The answer is `SPOOL_OK` when the job has
-succeeded, and uWSGI unlinks its file; it is `SPOOL_RETRY` when the file stays or has been moved
-to where it belongs. Nothing else is ever answered: uWSGI would unlink, loop or crash.
+the next; a step that cannot go on raises `NotNow`. While others wait, `settle` starts the next job
+too, and its attempt follows in the same call: see `taken`. The answer is `SPOOL_OK` when the job
+has succeeded, and uWSGI unlinks its file; it is `SPOOL_RETRY` when the file stays or is where it
+belongs. Nothing else is ever answered: uWSGI would unlink, loop or crash.
 """
 
 from __future__ import annotations
