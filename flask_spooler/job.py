@@ -73,6 +73,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hard_timeout: float | None = None
     expires_at: float | None = None
     unique: str | None = None
+    on_duplicate: str = "return"
+    tags: tuple[str, ...] = ()
     backoff: list[float] | str | None = None
     retry_on: list[str] | None = None
     discard_on: list[str] | None = None

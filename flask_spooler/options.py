@@ -18,6 +18,12 @@ from .schedule import Seconds, When, seconds_of, unix_time
 
 Exceptions = tuple[type[BaseException], ...]
 
+ON_DUPLICATE: Final = ("return", "replace", "refuse")
+"""What enqueue does while another job holds the unique key."""
+
+MOST_TAGS: Final = 20
+LONGEST_TAG: Final = 100
+
 EARLIEST_AS_TIME: Final = 1_000_000_000
 """A plain number for `expires` from here on (September 2001) is a unix time, below it seconds."""
 
@@ -38,6 +44,8 @@ class Options:
     hard_timeout: float | None = None
     expires: When | timedelta | None = None
     unique: str | None = None
+    on_duplicate: str = "return"
+    tags: tuple[str, ...] = ()
 
     def but(self, **changes: Any) -> Options:
         """Return a copy with these options; raise `OptionError` for one that is impossible."""
@@ -103,6 +111,25 @@ def _key(name: str, value: Any) -> str:
     return value
 
 
+def _policy(name: str, value: Any) -> str:
+    if value not in ON_DUPLICATE:
+        raise OptionError(name, f"one of {', '.join(map(repr, ON_DUPLICATE))}", value)
+    return str(value)
+
+
+def _tags(name: str, value: Any) -> tuple[str, ...]:
+    expected = f"up to {MOST_TAGS} strings of 1 to {LONGEST_TAG} printable characters"
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise OptionError(name, f"a list of {expected}", value)
+    for tag in value:
+        ok = isinstance(tag, str) and 0 < len(tag) <= LONGEST_TAG and tag.isprintable()
+        if not ok or tag != tag.strip():
+            raise OptionError(name, f"{expected}, no spaces around them", tag)
+    if len(set(value)) > MOST_TAGS:
+        raise OptionError(name, expected, value)
+    return tuple(sorted(set(value)))
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -152,6 +179,8 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "hard_timeout": _limit,
     "expires": _expires,
     "unique": _key,
+    "on_duplicate": _policy,
+    "tags": _tags,
 }
 
 

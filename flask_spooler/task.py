@@ -133,6 +133,8 @@ class Task(Generic[P, R]):
             hard_timeout=options.hard_timeout,
             expires_at=options.expires_at(now),
             unique=options.unique,
+            on_duplicate=options.on_duplicate,
+            tags=options.tags,
             backoff=self._travelling_backoff(),
             retry_on=self._travelling("retry_on", options.retry_on),
             discard_on=self._travelling("discard_on", options.discard_on),

@@ -45,6 +45,13 @@ RIGHT: list[tuple[str, Any, Any]] = [
     ("expires", NOW, NOW),
     ("unique", "key", "key"),
     ("unique", "x" * 500, "x" * 500),
+    ("on_duplicate", "return", "return"),
+    ("on_duplicate", "replace", "replace"),
+    ("on_duplicate", "refuse", "refuse"),
+    ("tags", ["user:5", "import", "user:5"], ("import", "user:5")),
+    ("tags", ("x" * 100,), ("x" * 100,)),
+    ("tags", {"é"}, ("é",)),
+    ("tags", [], ()),
 ]
 
 WRONG: dict[str, list[Any]] = {
@@ -73,6 +80,18 @@ WRONG: dict[str, list[Any]] = {
     "hard_timeout": [0, -1, float("nan"), "5", True],
     "expires": [-1, float("nan"), float("inf"), "5", True, timedelta(-1), datetime(2030, 1, 1)],
     "unique": ["", "x" * 501, 5, b"key", True],
+    "on_duplicate": ["", "keep", True, 1, ["return"]],
+    "tags": [
+        "user:5",
+        5,
+        [5],
+        [""],
+        ["x" * 101],
+        [" a"],
+        ["a\nb"],
+        [None],
+        [str(n) for n in range(21)],
+    ],
 }
 
 
