@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 
 from . import _uwsgi
-from .errors import EnqueueError, LedgerError, OtherKey, PayloadTooLarge
+from .errors import DuplicateJob, EnqueueError, LedgerError, OtherKey, PayloadTooLarge
 from .job import QUEUED, SCHEDULED, Job, encode_packet
 from .ledger import Ledger, Transaction
 from .queues import Queues
@@ -29,6 +29,8 @@ class Place:
     job_id: str
     window: str | None
     published: bool
+    replaced: str | None = None
+    """The job whose place it has taken."""
 
     @property
     def waits(self) -> bool:
@@ -87,7 +89,7 @@ class SpoolEngine:
         a syncing spool both file and directory are on the disk. With a `unique` key the id may
         be that of the unfinished job that holds the key. Raises `EnqueueError` where any of it
         fails, and then nothing is left behind and the job will not run; `PayloadTooLarge` for
-        arguments beyond the limit.
+        arguments beyond the limit; `DuplicateJob` where that was asked for.
         """
         return self.submit_many([job])[0]
 
@@ -118,6 +120,10 @@ class SpoolEngine:
             self._write(jobs)
             with self.ledger.transaction() as rows:
                 places = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
+                replaced = [place.replaced for place in places.values() if place.replaced]
+                if replaced:
+                    # On the disk before the commit: what fails after that could not be undone.
+                    self._sync_places(list(places.values()))
                 waiting = [job for job in jobs if places[job.id].waits]
                 sleepers = self.window.fill(rows).sleepers if waiting else []
                 ring = bool(waiting) and self._needs_housekeeper(rows, waiting)
@@ -127,7 +133,10 @@ class SpoolEngine:
             if self._were_started(jobs):
                 return [job.id for job in jobs]
             raise
-        self._sync(jobs, places)
+        if replaced:
+            self._bury(replaced)
+        else:
+            self._sync(jobs, places)
         _uwsgi.wake(sleepers)
         if ring:
             self.ring()
@@ -155,8 +164,14 @@ class SpoolEngine:
         """Rename one file to its place and insert its row, or return who holds its key."""
         holder = rows.holder_of(job.task, job.unique) if job.unique else None
         if holder is not None:
-            self.spool.discard_written(job.id)
-            return Place(holder, None, published=False)
+            match job.on_duplicate:
+                case "refuse":
+                    raise DuplicateJob(job.task, job.unique or "", holder)
+                case "replace":
+                    rows.replace(holder, job.id, job.enqueued_at)
+                case _:
+                    self.spool.discard_written(job.id)
+                    return Place(holder, None, published=False)
         window: str | None = None
         sleepers: list[int] = []
         if alone and not job.is_scheduled:
@@ -167,7 +182,7 @@ class SpoolEngine:
         # and there it would wait for the write lock.
         _uwsgi.wake(sleepers)
         rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
-        return Place(job.id, window, published=True)
+        return Place(job.id, window, published=True, replaced=holder)
 
     def _needs_housekeeper(self, rows: Transaction, waiting: list[Job]) -> bool:
         """Tell whether somebody waits whom only the housekeeper can see in time.
@@ -186,12 +201,21 @@ class SpoolEngine:
     def _sync(self, jobs: list[Job], places: dict[str, Place]) -> None:
         published = [places[job.id] for job in jobs if places[job.id].published]
         try:
-            for in_window in {place.window is not None for place in published}:
-                self.spool.sync_published(in_window=in_window)
+            self._sync_places(published)
         except OSError:
             # Not on the disk for sure: take all of it back, unless a spooler has some already.
             if self._take_back(published):
                 raise
+
+    def _sync_places(self, places: list[Place]) -> None:
+        for in_window in {place.window is not None for place in places if place.published}:
+            self.spool.sync_published(in_window=in_window)
+
+    def _bury(self, replaced: list[str]) -> None:
+        """Put away the files of jobs that were replaced; those in the window when handed over."""
+        for job_id in replaced:
+            with contextlib.suppress(OSError):  # its row is final: whoever finds the file sees that
+                self.spool.bury_waiting(job_id)
 
     def _take_back(self, published: list[Place]) -> bool:
         """Withdraw jobs that may not be on the disk; False where it is too late: they do run.

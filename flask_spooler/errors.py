@@ -100,6 +100,19 @@ class EnqueueError(SpoolerError):
         )
 
 
+class DuplicateJob(SpoolerError):
+    """Another unfinished job holds the unique key, and ``on_duplicate="refuse"`` was asked for."""
+
+    def __init__(self, task: str, unique: str, job_id: str) -> None:
+        super().__init__(
+            f"{task} is not enqueued again: job {job_id} with the unique key {unique!r} has not "
+            "ended yet; on_duplicate='return' would return it, 'replace' take its place"
+        )
+        self.task = task
+        self.unique = unique
+        self.job_id = job_id
+
+
 class PayloadTooLarge(SpoolerError, ValueError):
     """Arguments, or a result, beyond `SPOOLER_MAX_PAYLOAD` bytes."""
 

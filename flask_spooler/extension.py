@@ -166,10 +166,15 @@ class Spooler:
         return self._state.config.max_attempts
 
     def enqueued(self, job: Job, job_id: str) -> None:
-        """Announce that a job was enqueued, and run it now where that is asked; called by tasks."""
+        """Announce that a job was enqueued, and run it now where that is asked; called by tasks.
+
+        Nothing has happened where `job_id` is that of another one, which holds the unique key.
+        """
+        if job_id != job.id:
+            return
         announce(job_enqueued, self._app, job_id=job_id, task=job.task)
         state = self._state
-        if state.config.eager and job_id == job.id and not job.is_scheduled:
+        if state.config.eager and not job.is_scheduled:
             run_now(state.desk, job_id)
 
     @property

@@ -27,7 +27,7 @@ from .engine import SpoolEngine
 from .errors import LedgerError, PacketError
 from .job import CANCELLED, EXPIRED, QUEUED, RUNNING, SUCCEEDED
 from .lifecycle import drain_at_end
-from .record import Unrecorded
+from .record import CANCEL_ASKED, Unrecorded
 from .signals import announce, spool_trouble
 from .spool import DONE, OUTCOME, TAKEN, private
 from .survey import Survey
@@ -215,7 +215,7 @@ class Housekeeper:
             if row.id not in seen and now - max(row.due_at, row.started_at or 0) > TRUST:
                 upkeep.find_again(self.engine, row.id)
         for row in rows.values():
-            if row.cancel_asked and row.state == RUNNING:
+            if row.cancel_asked == CANCEL_ASKED and row.state == RUNNING:
                 # Asked for by somebody who may not signal the server's processes.
                 _uwsgi.abort(row.process)
         ready = {row.id for row in rows.values() if row.state == QUEUED}

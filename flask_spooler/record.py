@@ -7,11 +7,15 @@ ledger fills these, the worker and the edges read them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ._uwsgi import Process
+
+CANCEL_ASKED: Final = 1
+SUPERSEDED: Final = 2
+"""In `Row.cancel_asked`: a running job is to be aborted, or only not to be tried again."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):

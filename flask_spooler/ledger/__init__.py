@@ -35,7 +35,7 @@ import apsw
 
 from ..interrupts import shielded
 from ..job import QUEUED, RUNNING, STATES, is_id
-from ..record import Attempt, Record, Row
+from ..record import CANCEL_ASKED, Attempt, Record, Row
 from . import logs
 from .connection import Connection, trouble
 from .figures import SQLITE_VERSION, Ended, Figures, read_figures
@@ -134,7 +134,8 @@ class Ledger:
     def is_cancel_asked(self, job_id: str) -> bool:
         """Tell whether a running job is to be aborted."""
         with self._reading() as run:
-            return bool(run("SELECT cancel_asked FROM jobs WHERE id = ?", (job_id,)).get)
+            asked = run("SELECT cancel_asked FROM jobs WHERE id = ?", (job_id,)).get
+            return bool(asked == CANCEL_ASKED)
 
     def find(
         self,

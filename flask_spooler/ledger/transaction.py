@@ -15,9 +15,9 @@ import apsw
 
 from .._uwsgi import Process
 from ..endings import class_of
-from ..job import DEAD, FINAL, QUEUED, RUNNING, SUCCEEDED, Job, is_id
+from ..job import CANCELLED, DEAD, FINAL, QUEUED, RUNNING, SUCCEEDED, Job, is_id
 from ..queues import Waiting
-from ..record import Change, ErrorInfo, Output, Progress, Row
+from ..record import CANCEL_ASKED, SUPERSEDED, Change, ErrorInfo, Output, Progress, Row
 from . import logs
 
 LONGEST_SHOWN: Final = 65_536
@@ -166,6 +166,21 @@ class Transaction:
         )
         return found.get  # type: ignore[no-any-return]
 
+    def replace(self, job_id: str, by: str, now: float) -> None:
+        """Let another job take the unique key of this one.
+
+        It is cancelled while it waits. One that runs goes on without the key, and is not tried
+        again: `SUPERSEDED` stands where a person's cancel would.
+        """
+        why = ErrorInfo("Replaced", f"job {by} was enqueued in its place")
+        if not self.close(job_id, CANCELLED, now, why):
+            self._run(
+                "UPDATE jobs SET unique_key = NULL,"
+                " cancel_asked = iif(cancel_asked, cancel_asked, ?)"
+                " WHERE id = ? AND finished_at IS NULL",
+                (SUPERSEDED, job_id),
+            )
+
     def known(self, job_id: str) -> Row:
         """Return the row of a job that has one."""
         row = self.row(job_id)
@@ -298,7 +313,8 @@ class Transaction:
     def ask_cancel(self, job_id: str) -> None:
         """Note that a running job is to be aborted."""
         self._run(
-            "UPDATE jobs SET cancel_asked = 1 WHERE id = ? AND finished_at IS NULL", (job_id,)
+            "UPDATE jobs SET cancel_asked = ? WHERE id = ? AND finished_at IS NULL",
+            (CANCEL_ASKED, job_id),
         )
 
     def revive(self, job_id: str, now: float) -> bool:
