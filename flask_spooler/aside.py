@@ -83,7 +83,7 @@ def keep_outcome(
     job has run. Raises `OSError` where even that is impossible.
     """
     nothing = dict.fromkeys(("result", "error", "progress", "output"))
-    short: Change = msgspec.structs.replace(kept.change, **nothing)
+    short: Change = msgspec.structs.replace(kept.change, **nothing, steps=())
     outcomes = [kept, msgspec.structs.replace(kept, change=short)]
     for outcome in map(msgspec.json.encode, outcomes):
         with contextlib.suppress(OSError):

@@ -81,6 +81,7 @@ def spooler_cli() -> None:
     "--queue", shell_complete=completion.queues, help="The queue, instead of the task's own."
 )
 @click.option("--priority", type=int, help="-100 to 100; higher starts first in its queue.")
+@click.option("--tag", "tags", multiple=True, help="A tag, beside the task's own; any number.")
 @as_json
 @_command
 def enqueue(
@@ -90,6 +91,7 @@ def enqueue(
     delay: str | None,
     queue: str | None,
     priority: int | None,
+    tags: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Enqueue TASK with arguments.
@@ -105,6 +107,8 @@ def enqueue(
             raise click.UsageError(f"expected KEY=VALUE, got: {argument!r}")
         kwargs[name] = found.arguments.from_text(name, text)
     options: dict[str, Any] = {"queue": queue, "priority": priority}
+    if tags:
+        options["tags"] = (*found.options.tags, *tags)
     if at is not None:
         options["at"] = parse_at(at)
     if delay is not None:
@@ -118,14 +122,21 @@ def enqueue(
 @click.option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
 @click.option("--queue", shell_complete=completion.queues, help="Only jobs of this queue.")
 @click.option("--task", shell_complete=completion.task_names, help="Only jobs of this task.")
+@click.option("--tag", help="Only jobs with this tag.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 @as_json
 @_command
 def list_jobs(
-    state: str | None, queue: str | None, task: str | None, limit: int, as_json: bool
+    state: str | None,
+    queue: str | None,
+    task: str | None,
+    tag: str | None,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
-    found = _state().engine.ledger.find(state=state, queue=queue, task=task, limit=limit)
+    ledger = _state().engine.ledger
+    found = ledger.find(state=state, queue=queue, task=task, tag=tag, limit=limit)
     if as_json:
         _print([_without_attempts(record) for record in found])
         return
@@ -341,8 +352,8 @@ def doctor(ini: str | None, show_all: bool, as_json: bool) -> None:
 
 
 def _without_attempts(record: Record) -> dict[str, Any]:
-    shown = record.as_dict([])
-    del shown["attempts"]
+    shown = record.as_dict()
+    del shown["attempts"], shown["steps"]
     return shown
 
 

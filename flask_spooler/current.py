@@ -6,18 +6,23 @@ using it is an error that says so.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from werkzeug.local import LocalProxy
 
 from .errors import OptionError
 from .job import Job
-from .record import Progress
+from .record import Progress, Step, decoded
+from .steps import Steps
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 REPORT_EVERY: Final = 0.1
 """Seconds between two writes of progress: a task may report a million times and costs ten a
@@ -28,11 +33,15 @@ class CurrentJob:
     """What a task may know and say of its own job.
 
     A task that is called here and now, without a job, has one that nobody asks for: its progress
-    goes nowhere.
+    goes nowhere, and its steps are plain calls.
     """
 
     def __init__(
-        self, job: Job, attempt: int, report: Callable[[str, Progress], bool] | None
+        self,
+        job: Job,
+        attempt: int,
+        report: Callable[[str, Progress], bool] | None,
+        steps: Steps | None = None,
     ) -> None:
         self.is_enqueued = report is not None
         self.id = job.id
@@ -41,6 +50,7 @@ class CurrentJob:
         self.attempt = attempt
         self.max_attempts = job.max_attempts
         self.unwritten: Progress | None = None
+        self.steps = steps
         self._report = report
         self._reported_at = -math.inf
 
@@ -64,6 +74,52 @@ class CurrentJob:
             self._reported_at = now
             if self._report is None or self._report(self.id, self.unwritten):
                 self.unwritten = None
+
+    def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `function` once in the life of this job, and return its result.
+
+        Later attempts do not call it: they get what it returned, whatever had ended the attempt
+        before, an error, a crash or a restart. The result has to be JSON and comes back as JSON,
+        at once too, so that no attempt sees anything else than the others. One that was killed
+        within the function, or before its commit, runs it again. A step that raises is not
+        finished. For a coroutine function this returns an awaitable.
+
+        Raises `OptionError` for a name that this attempt has used already: names are what tells
+        steps apart. Raises `StepError` for a result that is not JSON; the job is dead then.
+        """
+        if self.steps is None:
+            return function(*args, **kwargs)
+        finished = self.steps.begin(name)
+        if inspect.iscoroutinefunction(function):
+            return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
+        if finished is not None:
+            return decoded(finished.result)  # type: ignore[no-any-return]
+        began = time.time()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException:
+            self.steps.fail(name)
+            raise
+        return self.steps.finish(name, result, began)  # type: ignore[no-any-return]
+
+    @staticmethod
+    async def _await_step(
+        steps: Steps,
+        name: str,
+        finished: Step | None,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if finished is not None:
+            return decoded(finished.result)
+        began = time.time()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException:
+            steps.fail(name)
+            raise
+        return steps.finish(name, result, began)
 
 
 _running: ContextVar[CurrentJob] = ContextVar("flask_spooler.current_job")

@@ -113,6 +113,16 @@ class DuplicateJob(SpoolerError):
         self.job_id = job_id
 
 
+class StepError(SpoolerError, TypeError):
+    """A step returned what cannot be kept for later attempts; the job is dead by it."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(
+            f"step {name!r} has run and returned {problem}, so it cannot be remembered: return "
+            "a short JSON value from it, such as a path or a key"
+        )
+
+
 class PayloadTooLarge(SpoolerError, ValueError):
     """Arguments, or a result, beyond `SPOOLER_MAX_PAYLOAD` bytes."""
 

@@ -8,7 +8,7 @@ inside uWSGI it also becomes the process's spooler callable.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
@@ -147,6 +147,17 @@ class Spooler:
         if engine.ledger.state(job_id) is None:
             raise JobNotFound(job_id)
         return JobHandle(engine, job_id)
+
+    def get_many(self, job_ids: Iterable[str]) -> list[JobHandle]:
+        """Return the handles of these jobs, in their order, with one look at the ledger.
+
+        Those that are not known are left out: retention deletes jobs, and a page that shows many
+        should not break by one of them.
+        """
+        engine = self.engine
+        wanted = list(job_ids)
+        known = engine.ledger.states(wanted)
+        return [JobHandle(engine, job_id) for job_id in wanted if job_id in known]
 
     def find_task(self, name: str) -> Task[..., Any]:
         """Return the task of this stored name; raise `UnknownTask`."""

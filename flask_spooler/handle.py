@@ -74,9 +74,15 @@ class JobHandle:
         """What the task reported last: ``done``, ``total`` and ``note``."""
         return self.record.progress
 
+    @property
+    def tags(self) -> list[str]:
+        """The tags given by the task or by `using`, sorted."""
+        return self.record.all_tags
+
     def as_dict(self) -> dict[str, Any]:
         """Return the job as JSON, arguments and tracebacks included."""
-        return self.record.as_dict(self._engine.ledger.attempts(self.id))
+        ledger = self._engine.ledger
+        return self.record.as_dict(ledger.attempts(self.id), ledger.steps(self.id))
 
     def wait(self, timeout: float | None = None) -> str:
         """Return the final state, waiting for it up to `timeout` seconds, or without limit.

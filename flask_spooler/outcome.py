@@ -27,8 +27,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from .job import CANCELLED, DEAD, FINAL, RETRYING, SUCCEEDED
-from .record import Change, ErrorInfo, Output, Progress, Row
+from .record import Change, ErrorInfo, Row, Unwritten
+
+NOTHING: Final = Unwritten()
 
 MOST_INTERRUPTIONS: Final = 10
 """In a row: a job can take the whole server down, and every restart would run it again."""
@@ -108,14 +112,13 @@ def judge(
     row: Row,
     policy: Policy,
     now: float,
-    progress: Progress | None = None,
-    output: Output | None = None,
+    unwritten: Unwritten = NOTHING,
 ) -> Change:
     """Return what the end of the attempt in `row` changes; `row.charged` counts it already."""
     left = row.charged < policy.max_attempts
 
     def change(name: str, state: str, due: float = now, **more: Any) -> Change:
-        kept = {"progress": progress, "output": output, **more}
+        kept = {**msgspec.structs.asdict(unwritten), **more}
         # An ended job goes on showing when it had been due.
         due = row.due_at if state in FINAL else due
         return Change(outcome=name, state=state, due_at=due, ended_at=now, **kept)

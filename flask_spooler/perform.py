@@ -24,7 +24,7 @@ from flask import Flask
 from . import _uwsgi
 from ._uwsgi import ABORT
 from .current import CurrentJob, running
-from .errors import JobCancelled, JobTimeout, PayloadTooLarge
+from .errors import JobCancelled, JobTimeout, PayloadTooLarge, StepError
 from .interrupts import deliver, forget, set_handler
 from .job import Job
 from .lifecycle import this_process
@@ -79,6 +79,8 @@ def perform(
         return TimedOut(error_info(error))
     except JobCancelled:
         return Cancelled()
+    except StepError as error:  # the step has run: another attempt would run it again
+        return Failed(error_info(error), again=False)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
         return _failed(attempt, error)
 

@@ -7,6 +7,7 @@ ledger fills these, the worker and the edges read them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,10 @@ from ._uwsgi import Process
 CANCEL_ASKED: Final = 1
 SUPERSEDED: Final = 2
 """In `Row.cancel_asked`: a running job is to be aborted, or only not to be tried again."""
+
+
+SECRET: Final = frozenset({"kwargs", "kwargs_size", "tags", "steps", "traceback"})
+"""What whoever holds the id of a job does not see."""
 
 
 class ErrorInfo(msgspec.Struct, frozen=True):
@@ -44,6 +49,35 @@ class Output(msgspec.Struct, frozen=True):
     """It is the first of its attempt; the one before may have ended within a line."""
 
 
+class Step(msgspec.Struct, frozen=True):
+    """One finished step of a job; field names are columns of the ledger."""
+
+    name: str
+    attempt: int
+    """The number of the attempt that ran it."""
+    finished_at: float
+    seconds: float
+    result: bytes
+    """What it returned, as JSON."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the step as JSON, without its result."""
+        return {
+            "name": self.name,
+            "attempt": self.attempt,
+            "finished_at": self.finished_at,
+            "seconds": self.seconds,
+        }
+
+
+class Unwritten(msgspec.Struct, frozen=True):
+    """What a task has said of itself and the ledger does not have yet, when its attempt ends."""
+
+    progress: Progress | None = None
+    output: Output | None = None
+    steps: tuple[Step, ...] = ()
+
+
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """The end of one attempt: its outcome, and what the job becomes by it."""
 
@@ -58,6 +92,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     interruptions: int = 0
     progress: Progress | None = None
     output: Output | None = None
+    steps: tuple[Step, ...] = ()
 
 
 class Unrecorded(msgspec.Struct, frozen=True):
@@ -133,6 +168,7 @@ class Record(msgspec.Struct, frozen=True):
     started_at: float | None
     finished_at: float | None
     unique_key: str | None
+    tags: str | None
     pid: int | None
     progress_done: float | None
     progress_total: float | None
@@ -160,13 +196,21 @@ class Record(msgspec.Struct, frozen=True):
             "note": self.progress_note,
         }
 
-    def as_dict(self, attempts: list[Attempt]) -> dict[str, Any]:
-        """Return the job as JSON, whole: arguments and tracebacks included."""
+    @property
+    def all_tags(self) -> list[str]:
+        """The tags, sorted."""
+        return msgspec.json.decode(self.tags, type=list[str]) if self.tags else []
+
+    def as_dict(
+        self, attempts: Sequence[Attempt] = (), steps: Sequence[Step] = ()
+    ) -> dict[str, Any]:
+        """Return the job as JSON, whole: arguments, tags and tracebacks included."""
         return {
             "id": self.id,
             "task": self.task,
             "queue": self.queue,
             "priority": self.priority,
+            "tags": self.all_tags,
             "state": self.state,
             "attempt": self.attempt,
             "max_attempts": self.max_attempts,
@@ -181,18 +225,15 @@ class Record(msgspec.Struct, frozen=True):
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "attempts": [attempt.as_dict() for attempt in attempts],
+            "steps": [step.as_dict() for step in steps],
         }
 
 
 def without_secrets(shown: dict[str, Any]) -> dict[str, Any]:
-    """Return a job as JSON without arguments and tracebacks, for whoever holds its id."""
+    """Return a job as JSON without what is `SECRET`, for whoever holds its id."""
 
     def public(value: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: item
-            for key, item in value.items()
-            if key not in ("kwargs", "kwargs_size", "traceback")
-        }
+        return {key: item for key, item in value.items() if key not in SECRET}
 
     clean = public(shown)
     if clean["error"]:

@@ -71,6 +71,8 @@ def job_page(job: dict[str, Any], now: float) -> str:
     facts.add_row("Task", Text(job["task"]))
     facts.add_row("State", Text(job["state"], style=COLOURS.get(job["state"], "")))
     facts.add_row("Queue", Text(f"{job['queue']}, priority {job['priority']}"))
+    if job["tags"]:
+        facts.add_row("Tags", Text(", ".join(job["tags"])))
     facts.add_row("Attempt", f"{job['attempt']} (at most {job['max_attempts']} are charged)")
     facts.add_row("Arguments", Text(_arguments(job)))
     for name in ("enqueued_at", "due_at", "expires_at", "started_at", "finished_at"):
@@ -79,6 +81,8 @@ def job_page(job: dict[str, Any], now: float) -> str:
             facts.add_row(label, f"{clock(job[name])} ({ago(job[name], now)})")
     if job["progress"]:
         facts.add_row("Progress", Text(_progress(job["progress"])))
+    if job["steps"]:
+        facts.add_row("Steps done", Text(", ".join(step["name"] for step in job["steps"])))
     if job["state"] == "succeeded":
         facts.add_row("Result", Text(json.dumps(job["result"], ensure_ascii=False)))
     parts: list[RenderableType] = [facts]

@@ -114,7 +114,7 @@ class Lines:
 def _as_objects(looks: Iterator[tuple[Record, str]]) -> bool:
     before: dict[str, Any] | None = None
     for record, text in looks:
-        found = {name: value for name, value in record.as_dict([]).items() if name in SHOWN}
+        found = {name: value for name, value in record.as_dict().items() if name in SHOWN}
         if text or found != before:
             click.echo(json.dumps(found | {"log": text}, ensure_ascii=False))
         before = found

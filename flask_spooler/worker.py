@@ -40,7 +40,7 @@ from .ledger import Transaction
 from .lifecycle import this_process
 from .outcome import Outcome, Policy, judge
 from .perform import Attempt, perform
-from .record import Change, ErrorInfo, Output, Progress, Row, Unrecorded
+from .record import Change, ErrorInfo, Output, Progress, Row, Step, Unrecorded, Unwritten
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer, backoff_seconds
 from .signals import (
     announce,
@@ -51,6 +51,7 @@ from .signals import (
     job_started,
     spool_trouble,
 )
+from .steps import Steps
 from .task import DEFAULT_BACKOFF, Task
 from .window import Promoted
 
@@ -81,7 +82,7 @@ class Opened:
     window: str
 
 
-Performed = tuple[Outcome, Progress | None, Output | None]
+Performed = tuple[Outcome, Unwritten]
 """How a task ended, and what it said of itself that is not written yet."""
 
 
@@ -116,8 +117,8 @@ class Worker:
             try:
                 attempt = self.start(self.open(packet))
                 while True:
-                    outcome, progress, output = self.perform(attempt)
-                    change, following = self.settle(attempt, outcome, progress, output)
+                    outcome, unwritten = self.perform(attempt)
+                    change, following = self.settle(attempt, outcome, unwritten)
                     if following is None:
                         return self.answer(attempt, change)
                     self.put_away(attempt, change)
@@ -163,21 +164,23 @@ class Worker:
         return Attempt(job, self.tasks[job.task], row, opened.window)
 
     def perform(self, attempt: Attempt) -> Performed:
-        """Run the user's function; return how it ended, progress and output not yet written."""
-        current = CurrentJob(attempt.job, attempt.number, self._report)
-        is_cancelled = functools.partial(self._is_cancelled, attempt.job.id)
-        longest = self.engine.max_payload
+        """Run the user's function; return how it ended, and what is not written yet."""
+        job_id, longest = attempt.job.id, self.engine.max_payload
+        read = functools.partial(self._ledger.steps, job_id)
+        steps = Steps(attempt.number, longest, read, functools.partial(self._keep_steps, job_id))
+        current = CurrentJob(attempt.job, attempt.number, self._report, steps)
+        is_cancelled = functools.partial(self._is_cancelled, job_id)
         me = os.getpid()
-        capture.begin(attempt.job.id, attempt.number, self._keep_output)
+        capture.begin(job_id, attempt.number, self._keep_output)
         outcome = perform(attempt, self.app, current, is_cancelled, longest)
         if os.getpid() != me:
             os._exit(1)  # the task forked, and its child came back here: the job is not its own
         output = capture.end()
         this_process().tidy()
-        return outcome, current.unwritten, output
+        return outcome, Unwritten(current.unwritten, output, tuple(steps.unwritten))
 
     def settle(
-        self, attempt: Attempt, outcome: Outcome, progress: Progress | None, output: Output | None
+        self, attempt: Attempt, outcome: Outcome, unwritten: Unwritten
     ) -> tuple[Change, Row | None]:
         """Write down how it ended, and start whose turn it is or let others in: one commit.
 
@@ -186,7 +189,7 @@ class Worker:
         ``done/`` for the housekeeper.
         """
         policy = self._policy(attempt.job)
-        change = judge(outcome, attempt.row, policy, time.time(), progress, output)
+        change = judge(outcome, attempt.row, policy, time.time(), unwritten)
         if this_process().spoiled:
             self._keep_outcome(attempt, change, "the task closed descriptors that are not its own")
             this_process().end()
@@ -289,6 +292,15 @@ class Worker:
                 rows.progress(job_id, progress)
         except LedgerError:
             return False  # kept in memory; a later report or the end of the attempt brings it
+        return True
+
+    def _keep_steps(self, job_id: str, steps: list[Step]) -> bool:
+        try:
+            with self._ledger.transaction(durable=True) as rows:
+                for step in steps:
+                    rows.step(job_id, step)
+        except LedgerError:
+            return False  # kept in memory; the next step or the end of the attempt brings it
         return True
 
     def _keep_output(self, job_id: str, output: Output) -> bool:

@@ -35,7 +35,7 @@ class Reference(SimpleNamespace):
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, the newest first."""
-        return [record.as_dict([]) for record in self.engine.ledger.find()]
+        return [record.as_dict() for record in self.engine.ledger.find()]
 
 
 @pytest.fixture

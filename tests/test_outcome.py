@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from flask_spooler.outcome import (
     TimedOut,
     judge,
 )
-from flask_spooler.record import ErrorInfo, Progress, Row
+from flask_spooler.record import ErrorInfo, Output, Progress, Row, Step, Unwritten
 from tests.helpers import NOW
 
 ERROR = ErrorInfo("ValueError", "it does not work", "Traceback …")
@@ -111,10 +112,12 @@ def test_a_result_and_an_error_are_carried_over() -> None:
             assert judge(outcome, before, POLICY, NOW).error == ERROR
 
 
-def test_progress_is_carried_over_whatever_the_outcome() -> None:
+def test_what_was_not_written_is_carried_over_whatever_the_outcome() -> None:
     progress = Progress(2, 5)
     for outcome, before, *_ in TABLE:
-        assert judge(outcome, before, POLICY, NOW, progress).progress == progress
+        unwritten = Unwritten(progress, Output("said"), (Step("one", 1, NOW, 0.0, b"1"),))
+        change = judge(outcome, before, POLICY, NOW, unwritten)
+        assert (change.progress, change.output, change.steps) == msgspec.structs.astuple(unwritten)
         assert judge(outcome, before, POLICY, NOW).progress is None
 
 

@@ -21,7 +21,8 @@ PACKAGE = Path(flask_spooler.__file__).parent
 LAYERS = [
     ["failpoints", "interrupts", "errors", "_uwsgi"],
     ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
-    ["options", "arguments", "outcome", "admission", "config", "current", "tidy", "threads"],
+    ["options", "arguments", "outcome", "admission", "config", "steps", "current", "tidy"],
+    ["threads"],
     ["log", "capture"],
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],

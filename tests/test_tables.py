@@ -29,6 +29,7 @@ RECORD = Record(
     started_at=None,
     finished_at=None,
     unique_key=None,
+    tags=None,
     pid=None,
     progress_done=None,
     progress_total=None,

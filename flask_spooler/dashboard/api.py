@@ -70,7 +70,7 @@ def job(job_id: str) -> ResponseReturnValue:
     record = ledger.record(job_id)
     if record is None:
         raise JobNotFound(job_id)
-    shown = record.as_dict(ledger.attempts(job_id))
+    shown = record.as_dict(ledger.attempts(job_id), ledger.steps(job_id))
     shown["kwargs"] = values.masked(shown["kwargs"])
     shown["result"] = values.masked(shown["result"])
     return answer(shown)
@@ -242,6 +242,7 @@ def _listed(each: Listed) -> dict[str, Any]:
     }
     return {
         **shown,
+        "tags": decoded(each.tags.encode()) if each.tags else [],
         "kwargs": values.masked(decoded(each.kwargs)),
         "error": None
         if each.error_type is None

@@ -1,7 +1,7 @@
 """Which jobs an address means: the filters of lists, read from a query string and written to one.
 
 Owns their names and what they may be, for pages and API alike, and what a search text means: the
-id of a job, or the beginning of one; else exactly a task or an exception; else any text.
+id of a job, or the beginning of one; else exactly a task, a tag or an exception; else any text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..schedule import parse_at, parse_length
 from .base import BadRequest
 from .values import preview_all
 
-NAMES: Final = ("state", "queue", "task", "error", "q", "since", "until")
+NAMES: Final = ("state", "queue", "task", "tag", "error", "q", "since", "until")
 LONGEST_TEXT: Final = 200
 SHORTEST_ID: Final = 10
 
@@ -46,13 +46,14 @@ def read(arguments: Mapping[str, str], search: Search, now: float) -> Asked:
     state = given.get("state")
     if state is not None and state not in STATES:
         raise BadRequest("state", f"expected one of {', '.join(STATES)}, got: {state[:40]!r}")
-    for name in ("queue", "task", "error", "q"):
+    for name in ("queue", "task", "tag", "error", "q"):
         if len(given.get(name, "")) > LONGEST_TEXT:
             raise BadRequest(name, f"expected at most {LONGEST_TEXT} characters")
     wanted = Filter(
         state=state,
         queue=given.get("queue"),
         task=given.get("task"),
+        tag=given.get("tag"),
         error=given.get("error"),
         since=_time("since", given.get("since"), now),
         until=_time("until", given.get("until"), now),
@@ -97,6 +98,8 @@ def _understood(given: dict[str, str], wanted: Filter, search: Search) -> Asked:
             return Asked(given, wanted, job_id=begun[0], meant="id")
     if wanted.task is None and text in {task for _, task, _, _ in search.tally()}:
         return Asked(given, msgspec.structs.replace(wanted, task=text), meant="task")
+    if wanted.tag is None and search.knows_tag(text):
+        return Asked(given, msgspec.structs.replace(wanted, tag=text), meant="tag")
     if wanted.error is None and search.knows_error(text):
         return Asked(given, msgspec.structs.replace(wanted, error=text), meant="exception")
     return Asked(given, msgspec.structs.replace(wanted, text=text))
@@ -112,7 +115,15 @@ def _visibly(text: str | None) -> Any:
     needle = text.lower()
 
     def keep(job: Listed) -> bool:
-        said = (job.id, job.task, job.queue, job.error_type, job.error_message, job.progress_note)
+        said = (
+            job.id,
+            job.task,
+            job.queue,
+            job.error_type,
+            job.error_message,
+            job.progress_note,
+            job.tags,
+        )
         return (
             any(needle in each.lower() for each in said if each)
             or needle in preview_all(job.kwargs).lower()

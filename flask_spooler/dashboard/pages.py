@@ -98,6 +98,7 @@ def job(job_id: str) -> ResponseReturnValue:
         "job.html",
         job=record,
         attempts=attempts,
+        steps=ledger.steps(job_id),
         kwargs=values.shown(record.kwargs),
         result=values.shown(record.result),
         is_stopping=stopping,

@@ -32,10 +32,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from ..interrupts import shielded
 from ..job import QUEUED, RUNNING, STATES, is_id
-from ..record import CANCEL_ASKED, Attempt, Record, Row
+from ..record import CANCEL_ASKED, Attempt, Record, Row, Step
 from . import logs
 from .connection import Connection, trouble
 from .figures import SQLITE_VERSION, Ended, Figures, read_figures
@@ -71,6 +72,7 @@ HIGHEST: Final = 100
 """No priority is above this."""
 
 _ATTEMPT: Final = ", ".join(Attempt.__struct_fields__)
+_STEP: Final = ", ".join(Step.__struct_fields__)
 _RECORD: Final = ", ".join(Record.__struct_fields__)
 
 
@@ -85,13 +87,16 @@ class Ledger:
         self._mutex = threading.RLock()
         self._connection = Connection(path, prepare, sync=sync)
 
-    def transaction(self, seconds: float | None = None) -> Writing:
+    def transaction(self, seconds: float | None = None, *, durable: bool = False) -> Writing:
         """Run the body under the write lock, and commit it when it ends without an error.
 
-        Waits `seconds` at most for the lock, else `patience`. Raises `LedgerError` where SQLite
-        fails; then, as with any other error, nothing of the body is kept and its undos have run.
+        Waits `seconds` at most for the lock, else `patience`. With `durable` the commit is on the
+        disk when this ends, in a spool that syncs; else it may come a little later. Raises
+        `LedgerError` where SQLite fails; then, as with any other error, nothing of the body is
+        kept and its undos have run.
         """
-        return Writing(self._connection, self._mutex, self.patience if seconds is None else seconds)
+        patience = self.patience if seconds is None else seconds
+        return Writing(self._connection, self._mutex, patience, durable=durable)
 
     def record(self, job_id: str) -> Record | None:
         """Return everything known of one job but its ended attempts; None where it is unknown."""
@@ -112,6 +117,14 @@ class Ledger:
             )
             return [Attempt(*attempt) for attempt in found]
 
+    def steps(self, job_id: str) -> list[Step]:
+        """Return the finished steps of one job, the first one first."""
+        with self._reading() as run:
+            found = run(
+                f"SELECT {_STEP} FROM steps WHERE job = ? ORDER BY finished_at, name", (job_id,)
+            )
+            return [Step(*step) for step in found]
+
     def log(self, job_id: str, after: int = 0) -> list[tuple[int, str]]:
         """Return what a job has printed and logged, from number `after` on; see `logs.read`."""
         with self._reading() as run:
@@ -127,9 +140,14 @@ class Ledger:
 
     def states(self, job_ids: list[str]) -> dict[str, str]:
         """Return the states of those of these jobs that are known, with one query."""
-        places = ", ".join("?" * len(job_ids))
+        ids = msgspec.json.encode([job_id for job_id in job_ids if is_id(job_id)]).decode()
         with self._reading() as run:
-            return dict(run(f"SELECT id, state FROM jobs WHERE id IN ({places})", job_ids))
+            return dict(
+                run(
+                    "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
+                    (ids,),
+                )
+            )
 
     def is_cancel_asked(self, job_id: str) -> bool:
         """Tell whether a running job is to be aborted."""
@@ -143,6 +161,7 @@ class Ledger:
         state: str | None = None,
         queue: str | None = None,
         task: str | None = None,
+        tag: str | None = None,
         before: str | None = None,
         limit: int = 50,
     ) -> list[Record]:
@@ -150,6 +169,7 @@ class Ledger:
         filters = {
             "queue = ?": queue,
             "task = ?": task,
+            "seq IN (SELECT seq FROM tags WHERE tag = ?)": tag,
             "seq < coalesce((SELECT seq FROM jobs WHERE id = ?), 0)": before,
         }
         given = {text: value for text, value in filters.items() if value is not None}

@@ -21,10 +21,10 @@ import apsw
 
 from ..errors import LedgerError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
-UPGRADES: Final = {1: Path(__file__).with_name("from_1.sql")}
-"""What has to go before `SCHEMA` can bring a ledger of this version to the present one."""
+UPGRADES: Final = {old: Path(__file__).with_name(f"from_{old}.sql") for old in (1, 2)}
+"""What `SCHEMA` cannot change by itself, from each older version to the next one."""
 COMPANIONS: Final = ("-wal", "-shm")
 """What SQLite keeps beside a file in WAL mode; without their file they belong to nothing."""
 
@@ -80,6 +80,11 @@ class Connection:
         """Let the next writer begin."""
         fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
+    def sync_commits(self, each: bool) -> None:
+        """Let each commit be on the disk when it ends, where the spool syncs, or a while after."""
+        if self._open is not None and self._synchronous == "NORMAL":
+            self._open.execute(f"PRAGMA synchronous = {'FULL' if each else 'NORMAL'}")
+
     def set_aside(self) -> Path:
         """Move a ledger that is beyond use out of the way; the next use begins a new one.
 
@@ -124,7 +129,8 @@ class Connection:
         with self._alone(), connection:
             version: int = connection.pragma("user_version")
             if version in UPGRADES:  # nobody else was faster
-                connection.execute(UPGRADES[version].read_text())
+                for old in range(version, SCHEMA_VERSION):
+                    connection.execute(UPGRADES[old].read_text())
                 connection.execute(SCHEMA.read_text())
         return connection.pragma("user_version")  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
--- From version 1 to 2; schema.sql does the rest.
+-- From version 1 to 2.
 DROP INDEX IF EXISTS jobs_ready;
 DROP INDEX IF EXISTS jobs_window;
 DROP INDEX IF EXISTS jobs_state;

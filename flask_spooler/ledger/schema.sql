@@ -1,4 +1,4 @@
--- The ledger, version 2. Each statement is idempotent: an older ledger is brought here by
+-- The ledger, version 3. Each statement is idempotent: an older ledger is brought here by
 -- dropping what has changed and running all of this again.
 -- States, queues and times are explained in ledger/__init__.py; JSON is kept as it is shown.
 
@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     pid_started    INTEGER,
     boot           TEXT,
     unique_key     TEXT,
+    tags           TEXT,
     progress_done  REAL,
     progress_total REAL,
     progress_note  TEXT,
@@ -58,6 +59,31 @@ CREATE INDEX IF NOT EXISTS jobs_task ON jobs (task);
 -- For the search by exception, and for dead jobs in groups. A job that never fails is in neither.
 CREATE INDEX IF NOT EXISTS jobs_error ON jobs (error_type) WHERE error_type IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (task, error_type, finished_at) WHERE state = 'dead';
+
+-- Which jobs bear a tag, for the search; a job's own row has all of its tags as a JSON array.
+CREATE TABLE IF NOT EXISTS tags (
+    tag TEXT    NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (tag, seq)
+) WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS tags_insert AFTER INSERT ON jobs WHEN new.tags IS NOT NULL BEGIN
+    INSERT INTO tags SELECT value, new.seq FROM json_each(new.tags);
+END;
+CREATE TRIGGER IF NOT EXISTS tags_delete AFTER DELETE ON jobs WHEN old.tags IS NOT NULL BEGIN
+    DELETE FROM tags WHERE seq = old.seq AND tag IN (SELECT value FROM json_each(old.tags));
+END;
+
+-- The steps that a job has finished, with what they returned: later attempts do not run them.
+CREATE TABLE IF NOT EXISTS steps (
+    job         TEXT    NOT NULL,
+    name        TEXT    NOT NULL,
+    attempt     INTEGER NOT NULL,
+    finished_at REAL    NOT NULL,
+    seconds     REAL    NOT NULL,
+    result      BLOB    NOT NULL,
+    PRIMARY KEY (job, name)
+) WITHOUT ROWID;
 
 -- How an attempt ended, but for the one that succeeded: that one stands in its job's row.
 CREATE TABLE IF NOT EXISTS attempts (
@@ -168,4 +194,4 @@ CREATE TABLE IF NOT EXISTS servers (
     pool           INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -50,6 +50,7 @@ class Listed(msgspec.Struct, frozen=True):
     error_message: str | None
     kwargs_size: int
     kwargs: bytes | None
+    tags: str | None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -159,6 +160,11 @@ class Search:
         with self._ledger._reading() as run:
             return bool(run("SELECT EXISTS (SELECT 1 FROM jobs WHERE error_type = ?)", (name,)).get)
 
+    def knows_tag(self, name: str) -> bool:
+        """Tell whether a job bears exactly this tag."""
+        with self._ledger._reading() as run:
+            return bool(run("SELECT EXISTS (SELECT 1 FROM tags WHERE tag = ?)", (name,)).get)
+
     def starting_with(self, text: str) -> list[str]:
         """Return up to two ids that begin with this text: one is a hit."""
         with self._ledger._reading() as run:
@@ -171,8 +177,10 @@ class Search:
     def count(self, wanted: Filter) -> int | None:
         """Return exactly how many jobs fit, None where nobody has counted.
 
-        Those with one exception are counted here, up to `MOST_COUNTED`.
+        Those with one tag or one exception are counted here, up to `MOST_COUNTED`.
         """
+        if wanted.tag is not None and wanted == Filter(tag=wanted.tag):
+            return self._number("tags WHERE tag = ?", (wanted.tag,))
         if wanted.error is not None and replace(wanted, error=None).is_counted:
             return self._count_errors(wanted)
         if not wanted.is_counted:
@@ -191,10 +199,12 @@ class Search:
         if wanted.state == DEAD and wanted.task is not None and wanted.queue is None:
             of = f"jobs INDEXED BY jobs_dead WHERE state = '{DEAD}' AND task = ? AND error_type = ?"
             walk, fits, values = walk._replace(of=of, values=(wanted.task, wanted.error)), "", ()
+        return self._number(f"{walk.of}{fits}", (*walk.values, *values))
+
+    def _number(self, of: str, values: tuple[Any, ...]) -> int | None:
         with self._ledger._reading() as run:
             number: int = run(
-                f"SELECT count(*) FROM (SELECT 1 FROM {walk.of}{fits} LIMIT {MOST_COUNTED + 1})",
-                (*walk.values, *values),
+                f"SELECT count(*) FROM (SELECT 1 FROM {of} LIMIT {MOST_COUNTED + 1})", values
             ).get
         return None if number > MOST_COUNTED else number
 

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import apsw
+import msgspec
 
 from .._uwsgi import Process
 from ..endings import class_of
 from ..job import CANCELLED, DEAD, FINAL, QUEUED, RUNNING, SUCCEEDED, Job, is_id
 from ..queues import Waiting
-from ..record import CANCEL_ASKED, SUPERSEDED, Change, ErrorInfo, Output, Progress, Row
+from ..record import CANCEL_ASKED, SUPERSEDED, Change, ErrorInfo, Output, Progress, Row, Step
 from . import logs
 
 LONGEST_SHOWN: Final = 65_536
@@ -100,8 +101,8 @@ class Transaction:
         shown = bytes(job.kwargs) if len(bytes(job.kwargs)) <= LONGEST_SHOWN else None
         added = self._run(
             "INSERT INTO jobs (id, task, queue, priority, state, window, enqueued_at, due_at,"
-            " expires_at, max_attempts, unique_key, kwargs, kwargs_size)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING RETURNING 1",
+            " expires_at, max_attempts, unique_key, tags, kwargs, kwargs_size)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING RETURNING 1",
             (
                 job.id,
                 job.task,
@@ -114,6 +115,7 @@ class Transaction:
                 job.expires_at,
                 job.max_attempts,
                 None if held or state in FINAL else job.unique,
+                msgspec.json.encode(job.tags).decode() if job.tags else None,
                 shown,
                 len(bytes(job.kwargs)),
             ),
@@ -251,6 +253,8 @@ class Transaction:
             return False
         if change.output is not None:
             self.log(row.id, change.output)
+        for step in change.steps:
+            self.step(row.id, step)
         started = row.started_at or change.ended_at
         if change.state != SUCCEEDED:
             self._run(
@@ -340,6 +344,7 @@ class Transaction:
         """Delete everything known of a job."""
         self._run("DELETE FROM attempts WHERE job = ?", (job_id,))
         self._run("DELETE FROM logs WHERE job = ?", (job_id,))
+        self._run("DELETE FROM steps WHERE job = ?", (job_id,))
         self._run("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def put_off(self, job_id: str, due: float, now: float, why: ErrorInfo | None) -> None:
@@ -366,6 +371,14 @@ class Transaction:
             "UPDATE jobs SET progress_done = ?, progress_total = ?, progress_note = ?"
             " WHERE id = ? AND state = 'running'",
             (progress.done, progress.total, progress.note, job_id),
+        )
+
+    def step(self, job_id: str, step: Step) -> None:
+        """Keep a finished step of a job; the first one of a name stays."""
+        self._run(
+            "INSERT OR IGNORE INTO steps (job, name, attempt, finished_at, seconds, result)"
+            " SELECT id, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
+            (step.name, step.attempt, step.finished_at, step.seconds, step.result, job_id),
         )
 
     def log(self, job_id: str, output: Output) -> None:

@@ -32,6 +32,9 @@ WAITS: Final = (
     " WHERE window IS NOT NULL AND state = 'queued')"
 )
 
+BY_TAG: Final = "tags CROSS JOIN jobs USING (seq) WHERE tag = ?"
+"""CROSS keeps the order: along the tags, and from each to its job."""
+
 Counted = tuple[str, str, str, int]
 """A queue, a task, a state, and how many jobs that are."""
 
@@ -42,6 +45,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None = None
     queue: str | None = None
     task: str | None = None
+    tag: str | None = None
     error: str | None = None
     text: str | None = None
     since: float | None = None
@@ -55,7 +59,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_counted(self) -> bool:
         """Whether `tally` knows exactly how many jobs fit."""
-        return all(each is None for each in (self.error, self.text, self.since, self.until))
+        uncounted = (self.tag, self.error, self.text, self.since, self.until)
+        return all(each is None for each in uncounted)
 
 
 class Walk(NamedTuple):
@@ -74,7 +79,9 @@ def shortest(wanted: Filter, tally: list[Counted], above: int, below: int) -> Wa
     It is named in the statement: SQLite has no statistics and would walk the table.
     """
     choices = [Walk("jobs NOT INDEXED WHERE true", (), (), above, below)]
-    if wanted.error is not None:
+    if wanted.tag is not None:
+        choices = [Walk(BY_TAG, (wanted.tag,), ("tag",), above, below)]
+    elif wanted.error is not None:
         of = "jobs INDEXED BY jobs_error WHERE error_type = ?"
         choices = [Walk(of, (wanted.error,), ("error_type",), above, below)]
     elif wanted.state == RUNNING:
@@ -138,6 +145,6 @@ def rest(wanted: Filter, walk: Walk) -> tuple[str, tuple[Any, ...]]:
 def _containing(text: str) -> tuple[str, str]:
     """Return the term for rows that hold a text anywhere; capital letters do not matter."""
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    said = "id, task, queue, error_type, error_message, progress_note, unique_key"
+    said = "id, task, queue, error_type, error_message, progress_note, unique_key, jobs.tags"
     shown = f"iif(kwargs_size > {LISTED_BYTES}, NULL, CAST(kwargs AS TEXT))"
     return f"concat_ws(' ', {said}, {shown}) LIKE ? ESCAPE '\\'", f"%{escaped}%"

@@ -29,7 +29,10 @@ class Mutex(Protocol):
 class Writing:
     """The context in which a `Transaction` lives."""
 
-    def __init__(self, file: Connection, mutex: Mutex, patience: float) -> None:
+    def __init__(
+        self, file: Connection, mutex: Mutex, patience: float, *, durable: bool = False
+    ) -> None:
+        self._durable = durable
         self._file = file
         self._mutex = mutex
         self._patience = patience
@@ -67,6 +70,9 @@ class Writing:
             if kind is None:
                 raise error
         finally:
+            if self._durable:
+                with contextlib.suppress(apsw.Error):
+                    self._file.sync_commits(False)
             self._file.end_turn()
             self._leave()
 
@@ -76,6 +82,8 @@ class Writing:
             self._file.take_turn()
             try:
                 reach("ledger.begin")
+                if self._durable:
+                    self._file.sync_commits(True)
                 connection.execute("BEGIN IMMEDIATE")
             except BaseException:
                 self._file.end_turn()
