@@ -1,28 +1,87 @@
-"""Run a job on enqueue, in this process: `SPOOLER_EAGER`, for tests without a server.
+"""Run jobs in this process, without uWSGI: eager mode, tests, and the development server.
 
-Owns uWSGI's part in that: it hands the job's own file to the worker, as it lies on the disk, and
-unlinks it after `SPOOL_OK`. So signature, codec, app context and outcome are the real ones. What
-would have to wait, scheduled jobs and second attempts, waits.
+Owns uWSGI's part in that: it locks a job's own file, as it lies on the disk, hands it to the
+worker, and unlinks it after `SPOOL_OK`. So signature, codec, app context, retry policy and outcome
+are the real ones. One call runs one job: a process that is no spooler of uWSGI's takes no
+following job at the end of one.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Final
 
+from . import taken, upkeep
+from .aside import quarantine
 from .dispatch import Desk
+from .errors import PacketError
 from .job import parse_file
 from .retry import SPOOL_OK
-from .spool import WAITING
+
+RIPEN_AT_ONCE: Final = 500
+"""Due jobs made queued in one transaction."""
 
 
 def run_now(desk: Desk, job_id: str) -> None:
-    """Run a job that was just published into ``waiting/``."""
+    """Run a job that waits, whosever turn it is; `SPOOLER_EAGER` does it with each new one.
+
+    What would have to wait, scheduled jobs and second attempts, waits.
+    """
     engine = desk.worker.engine
-    file = engine.spool.read(WAITING, job_id)
-    window = engine.spool.window_name(job_id)
     with engine.ledger.transaction() as rows:
-        engine.spool.promote(job_id, window)
-        rows.enter_window(job_id, window)
-    packet = parse_file(file) | {"spooler_task_name": os.fsencode(window)}
-    if desk.handle(packet) == SPOOL_OK:
-        engine.spool.finish(window)
+        window = engine.window.let_in(rows, job_id)
+    if window is not None:
+        hand_over(desk, window)
+
+
+def run_next(desk: Desk, now: float) -> str | None:
+    """Run the job whose turn it is, as a server with one spooler would; return its id.
+
+    The order is the server's: due time, priority, shares and limits of queues, pauses. None where
+    no job may start at `now`.
+    """
+    engine = desk.worker.engine
+    if not engine.ledger.has_work(now):
+        return None
+    with engine.ledger.transaction() as rows:
+        rows.ripen(now, RIPEN_AT_ONCE)
+        window = engine.window.let_in_next(rows)
+    if window is None:
+        return None
+    hand_over(desk, window)
+    return engine.spool.job_in(window)
+
+
+def run_left(desk: Desk, now: float) -> int:
+    """Run what stands ready in the window because a process before this one died; how many.
+
+    Its lease counts: a job that kills its process waits longer each time, as on a server.
+    """
+    engine = desk.worker.engine
+    left = [
+        file.name
+        for file in engine.spool.window()
+        if file.mtime <= now and not upkeep.is_running(engine, file.job_id)
+    ]
+    return sum(hand_over(desk, window) for window in left)
+
+
+def hand_over(desk: Desk, window: str) -> bool:
+    """Do with one file of the window what a spooler of uWSGI does; False when others have it.
+
+    uWSGI itself unlinks what is no packet, unseen; here it is kept in ``corrupt/``.
+    """
+    spool = desk.worker.engine.spool
+    held = spool.lock(window)
+    if held is None:
+        return False
+    data, lock = held
+    try:
+        packet = parse_file(data) | {"spooler_task_name": os.fsencode(window)}
+        if desk.handle(packet) == SPOOL_OK:
+            spool.finish(window)
+    except PacketError as error:
+        quarantine(desk.worker.app, desk.worker.engine, window, str(error))
+    finally:
+        taken.release(lock)
+    return True

@@ -25,9 +25,9 @@ place              what lies there
 
 Invariant: only the process that holds its lock moves or unlinks a file in the window or in
 ``taken/``, because uWSGI can keep the lock of a file that was moved under its hands for ever. A
-file in the window is never opened here at all: closing any descriptor of it would drop the lock
-of a process that runs it. `FileNotFoundError` on a move means that somebody was faster; any other
-`OSError` is real.
+file in the window is never opened by a process of the server: closing any descriptor of it would
+drop the lock under which that process runs it. `FileNotFoundError` on a move means that somebody
+was faster; any other `OSError` is real.
 """
 
 from __future__ import annotations
@@ -328,9 +328,23 @@ class Spool:
         The lock says to everybody else that the job runs, should the ledger be lost meanwhile.
         """
         reach("taken.open")
+        return self._read_locked(name, fcntl.LOCK_EX)
+
+    def lock(self, window_name: str) -> tuple[bytes, int] | None:
+        """Return a file of the window and a descriptor that locks it until it is closed.
+
+        For a process that runs jobs without uWSGI, and plays its part. None when somebody else
+        has the file, or has moved it.
+        """
+        try:
+            return self._read_locked(window_name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError):
+            return None
+
+    def _read_locked(self, name: str, operation: int) -> tuple[bytes, int]:
         descriptor = os.open(self._window(name), os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            fcntl.lockf(descriptor, operation)
             data = b""
             while part := os.read(descriptor, 1 << 20):
                 data += part

@@ -55,17 +55,34 @@ class Window:
         idle = _idle(seen)
         ready = seen.ready
         for job in self._next_jobs(rows, seen, len(idle) - ready):
-            window = self._enter_window(job.id)
-            if window is not None:
-                rows.enter_window(job.id, window)
+            if self.let_in(rows, job.id) is not None:
                 ready += 1
-            elif self._spool.has(WRITING, job.id):
-                rows.delete(job.id)  # refused; the process that took it back was killed at it
-            elif not self._spool.has(DONE, job.id):
-                rows.close(job.id, DEAD, time.time(), LOST)
         me = os.getpid()  # a spooler that fills the window at the end of a job looks by itself
         wakeable = [pid for pid in idle if pid != me] if ready > seen.ready else []
         return Promoted(ready, wakeable[:ready])
+
+    def let_in_next(self, rows: Transaction) -> str | None:
+        """Let in whose turn it is and return its name, for a process that runs jobs by itself.
+
+        Without a server nobody is idle, so nothing else fills the window. None where none may
+        start.
+        """
+        while jobs := self._next_jobs(rows, rows.seen(), 1):
+            name = self.let_in(rows, jobs[0].id)
+            if name is not None:
+                return name
+        return None
+
+    def let_in(self, rows: Transaction, job_id: str) -> str | None:
+        """Let in one waiting job and return its name; None where its file is not to be found."""
+        window = self._enter_window(job_id)
+        if window is not None:
+            rows.enter_window(job_id, window)
+        elif self._spool.has(WRITING, job_id):
+            rows.delete(job_id)  # refused; the process that took it back was killed at it
+        elif not self._spool.has(DONE, job_id):
+            rows.close(job_id, DEAD, time.time(), LOST)
+        return window
 
     def first(self, rows: Transaction, seen: Seen) -> Waiting | None:
         """Return whose turn it is, for a spooler that takes it without uWSGI.

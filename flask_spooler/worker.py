@@ -275,8 +275,11 @@ class Worker:
         self._wake(promoted)
 
     def _wake(self, promoted: Promoted) -> None:
-        # Only idle spoolers are woken by others, and this one is not idle yet.
-        _uwsgi.wake([*promoted.sleepers, os.getpid()] if promoted.ready else promoted.sleepers)
+        # Only idle spoolers are woken by others, and this one is not idle yet. A process that runs
+        # jobs without being a spooler looks by itself, and the signal would end it.
+        me = os.getpid()
+        myself = [me] if promoted.ready and me in _uwsgi.spooler_pids() else []
+        _uwsgi.wake([*promoted.sleepers, *myself])
 
     def _keep_outcome(self, attempt: Attempt, change: Change, why: str) -> NotNow:
         kept = Unrecorded(attempt.number, change)

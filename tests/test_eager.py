@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,7 +12,10 @@ from pathlib import Path
 import pytest
 from flask import Flask, current_app
 
-from flask_spooler import Spooler, current_job
+from flask_spooler import Spooler, current_job, operations
+from flask_spooler.dispatch import Desk
+from flask_spooler.eager import hand_over, run_left, run_next
+from tests.helpers import in_child
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -77,3 +83,86 @@ def test_an_eager_job_whose_key_is_held_runs_nothing(spooler: Spooler) -> None:
 
     held = run.using(unique="key", delay=60).enqueue()
     assert run.using(unique="key").enqueue() == held
+
+
+@pytest.fixture
+def desk(tmp_path: Path, spooler: Spooler) -> Iterator[Desk]:
+    """Where the jobs of an app go that is not eager."""
+    app = Flask("by-hand")
+    app.config.update(SPOOLER_DIRECTORY=tmp_path / "by-hand", SPOOLER_DURABILITY="process")
+    spooler.init_app(app)
+    with app.app_context():
+        found: Desk = app.extensions["spooler"].desk
+        yield found
+
+
+def test_without_a_server_the_next_job_is_the_one_that_a_server_would_start(
+    desk: Desk, spooler: Spooler
+) -> None:
+    @spooler.task
+    def work(number: int) -> int:
+        return number
+
+    late = work.using(delay=3600).enqueue(0)
+    first, second = work.enqueue(1), work.enqueue(2)
+    urgent = work.using(priority=5).enqueue(3)
+    paused = work.using(queue="paused").enqueue(4)
+    operations.pause(desk.worker.engine, "paused")
+    order = [run_next(desk, time.time()) for _ in range(4)]
+    assert order == [urgent.id, first.id, second.id, None]
+    assert [job.state for job in (late, paused, urgent)] == ["scheduled", "queued", "succeeded"]
+
+
+def test_a_job_whose_process_died_is_run_again_when_its_lease_is_over(
+    desk: Desk, spooler: Spooler
+) -> None:
+    @spooler.task
+    def kill_once() -> None:
+        if current_job.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    job = kill_once.enqueue()
+    assert in_child(lambda: run_next(desk, time.time())) == -signal.SIGKILL
+    assert job.state == "running"
+    assert run_next(desk, time.time()) is None
+    (file,) = desk.worker.engine.spool.window()
+    os.utime(desk.worker.engine.spool.root / file.name, (0, time.time() + 60))
+    assert run_left(desk, time.time()) == 0
+    assert run_left(desk, time.time() + 61) == 1
+    assert job.state == "succeeded"
+    assert [each["outcome"] for each in job.as_dict()["attempts"]] == ["interrupted", "succeeded"]
+
+
+def test_a_file_that_another_process_has_locked_is_left_alone(desk: Desk, spooler: Spooler) -> None:
+    spool = desk.worker.engine.spool
+
+    @spooler.task
+    def look() -> bool:
+        (file,) = spool.window()
+        return bool(in_child(lambda: os._exit(hand_over(desk, file.name))))
+
+    job = look.enqueue()
+    run_next(desk, time.time())
+    assert job.result is False
+
+
+def test_a_file_in_the_window_that_is_no_packet_is_kept_and_not_run(desk: Desk) -> None:
+    desk.worker.engine.prepare()
+    spool = desk.worker.engine.spool
+    name = spool.window_name("0" * 29)
+    (spool.root / name).write_bytes(b"nothing")
+    assert run_left(desk, time.time()) == 1
+    assert (spool.counts()["window"], spool.counts()["corrupt"]) == (0, 1)
+
+
+def test_a_process_that_is_no_spooler_never_signals_itself(desk: Desk, spooler: Spooler) -> None:
+    @spooler.task
+    def let_another_in() -> None:
+        engine = desk.worker.engine
+        with engine.ledger.transaction() as rows:
+            engine.window.let_in_next(rows)  # as another thread may do at this moment
+
+    jobs = [let_another_in.enqueue(), let_another_in.enqueue()]
+    assert run_next(desk, time.time()) == jobs[0].id  # SIGUSR1 would have ended these tests
+    assert run_left(desk, time.time()) == 1
+    assert {job.state for job in jobs} == {"succeeded"}
