@@ -40,8 +40,9 @@ def quarantine(app: Flask, engine: SpoolEngine, window: str, why: str) -> None:
         row = rows.row(job_id)
         # A name alone proves nothing: another file may lie where the job's own should.
         if row is not None and row.window == window:
-            _end_lost(rows, row, DEAD, time.time(), error)
-            rows.close(job_id, DEAD, time.time(), error)
+            now = engine.clock()
+            _end_lost(rows, row, DEAD, now, now, error)
+            rows.close(job_id, DEAD, now, error)
 
 
 def send_back(engine: SpoolEngine, window: str, seconds: float, why: ErrorInfo) -> None:
@@ -49,28 +50,31 @@ def send_back(engine: SpoolEngine, window: str, seconds: float, why: ErrorInfo) 
 
     A ready file that is only leased would hold its place in the window against all others.
     """
-    due = time.time() + seconds
+    now = engine.clock()
+    due = now + seconds
     job_id = engine.spool.job_in(window)
     waits = False
     with contextlib.suppress(LedgerError), engine.ledger.transaction() as rows:
         row = rows.row(job_id) if job_id else None
         if row is not None:
-            _end_lost(rows, row, RETRYING, due, why)
+            _end_lost(rows, row, RETRYING, due, now, why)
             row = rows.known(row.id)
         if row is not None and row.state not in FINAL and row.state != RUNNING:
-            rows.put_off(row.id, due, time.time(), why)
+            rows.put_off(row.id, due, now, why)
             waits = True
     if job_id is not None and waits:
         engine.spool.demote(window, job_id, due)
     else:
-        engine.spool.lease(window, due)
+        engine.spool.lease(window, time.time() + seconds)
 
 
-def _end_lost(rows: Transaction, row: Row, state: str, due: float, why: ErrorInfo) -> None:
+def _end_lost(
+    rows: Transaction, row: Row, state: str, due: float, now: float, why: ErrorInfo
+) -> None:
     """Write down the end of an attempt whose process is gone, for a file that cannot be opened."""
     if row.state != RUNNING or _uwsgi.is_alive(row.process):
         return
-    change = Change(outcome="crashed", state=state, due_at=due, ended_at=time.time(), error=why)
+    change = Change(outcome="crashed", state=state, due_at=due, ended_at=now, error=why)
     rows.settle(row, change)
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import _uwsgi
@@ -47,11 +49,15 @@ class SpoolEngine:
         key: bytes | None = None,
         max_payload: int = 2**24,
         queues: Queues | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.spool = spool
+        self.clock = clock
+        """What time it is for jobs: when they are due, start, end and expire. Leases of files and
+        all that measures the machine go by the machine's own time."""
         self.ledger = Ledger(spool.ledger, self.prepare, sync=spool.sync)
         self.max_payload = max_payload
-        self.window = Window(spool, queues or Queues())
+        self.window = Window(spool, queues or Queues(), clock)
         self.serves = False
         """Whether this process belongs to the server whose spoolers run the jobs."""
         self._given_key = key

@@ -7,8 +7,6 @@ them is repaired.
 
 from __future__ import annotations
 
-import time
-
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import JobNotFound, JobStateError
@@ -29,7 +27,7 @@ def cancel(engine: SpoolEngine, job_id: str) -> str:
             raise JobNotFound(job_id)
         if row.state == RUNNING:
             rows.ask_cancel(job_id)
-        elif not rows.close(job_id, CANCELLED, time.time(), None):
+        elif not rows.close(job_id, CANCELLED, engine.clock(), None):
             raise JobStateError(job_id, "cancel", row.state, "unfinished")
     if row.state == RUNNING:
         _uwsgi.abort(row.process)
@@ -54,7 +52,7 @@ def revive(engine: SpoolEngine, job_id: str) -> None:
         if holder is not None:
             others = f"alone under its unique key, which job {holder} holds now"
             raise JobStateError(job_id, "retry", row.state, others)
-        rows.revive(job_id, time.time())
+        rows.revive(job_id, engine.clock())
     engine.spool.exhume(job_id)
     engine.ring()
 
@@ -114,7 +112,7 @@ def drain(engine: SpoolEngine, until: float) -> int:
     with engine.ledger.transaction() as rows:
         for boot in alive:
             rows.drain(boot, until)
-    if until <= time.time():
+    if until <= engine.clock():
         engine.ring()
     return len(alive)
 

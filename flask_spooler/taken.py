@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +51,7 @@ def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Ro
     if name is None:
         return None
     rows.on_rollback(first.id, functools.partial(engine.spool.untake, first.id))
-    now, boot = time.time(), _uwsgi.boot_name()
+    now, boot = engine.clock(), _uwsgi.boot_name()
     row = rows.start_fresh(first.id, name, now, _uwsgi.me(), boot)
     if row is None:
         engine.spool.untake(first.id)
@@ -106,12 +105,12 @@ def _checked(data: bytes, key: bytes, job_id: str) -> Job:
 
 
 def _return(engine: SpoolEngine, row: Row, why: ErrorInfo) -> None:
-    due = time.time() + PUT_OFF_UNKNOWN
+    due = engine.clock() + PUT_OFF_UNKNOWN
     change = Change(
         outcome="interrupted",
         state=RETRYING,
         due_at=due,
-        ended_at=time.time(),
+        ended_at=engine.clock(),
         error=why,
         charged=False,
     )
@@ -124,7 +123,7 @@ def _return(engine: SpoolEngine, row: Row, why: ErrorInfo) -> None:
 def _refuse(app: Flask, engine: SpoolEngine, row: Row, why: str) -> None:
     kept = engine.spool.name_in_quarantine(row.window or "")
     error = ErrorInfo("Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}")
-    now = time.time()
+    now = engine.clock()
     change = Change(outcome="failed", state=DEAD, due_at=row.due_at, ended_at=now, error=error)
     with engine.ledger.transaction() as rows:
         rows.settle(row, change)

@@ -91,7 +91,7 @@ class Task(Generic[P, R]):
         `EnqueueError` when the job could not be published; then it will not run.
         """
         engine = self._home.engine
-        job = self.job(args, kwargs, time.time())
+        job = self.job(args, kwargs, engine.clock())
         job_id = engine.submit(job)
         self._home.enqueued(job, job_id)
         return JobHandle(engine, job_id, SCHEDULED if job.is_scheduled else QUEUED)
@@ -103,7 +103,7 @@ class Task(Generic[P, R]):
         are published together, with one sync and one commit, and durable when this returns.
         """
         engine = self._home.engine
-        now = time.time()
+        now = engine.clock()
         jobs = [
             self.job((), call, now) if isinstance(call, dict) else self.job(tuple(call), {}, now)
             for call in calls

@@ -5,7 +5,6 @@ Owns the steps that make rows and files agree again. Each is safe to do twice an
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import msgspec
@@ -64,7 +63,7 @@ def adopt(engine: SpoolEngine, place: str, job_id: str) -> bool:
         if not engine.spool.has(place, job_id):
             return False  # withdrawn by an enqueue that failed
         if place == DEAD:
-            return rows.insert_dead(job, time.time(), FORGOTTEN)
+            return rows.insert_dead(job, engine.clock(), FORGOTTEN)
         return rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, None)
 
 
@@ -91,9 +90,9 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
             # Revived, and put away a moment later; or dead, and a power cut took its row back.
             rows.requeue(job_id)
             if row.state == RUNNING:
-                rows.close(job_id, DEAD_STATE, time.time(), FORGOTTEN)
+                rows.close(job_id, DEAD_STATE, engine.clock(), FORGOTTEN)
         else:
-            rows.end_lost(job_id, time.time(), LOST)
+            rows.end_lost(job_id, engine.clock(), LOST)
 
 
 def look_at_taken(engine: SpoolEngine, job_id: str, now: float) -> bool:
@@ -164,7 +163,7 @@ def record_bare(engine: SpoolEngine, job_id: str) -> None:
         if rows.row(job_id) is None:
             job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
             rows.insert_running(job, 1)
-        rows.end_lost(job_id, time.time(), NO_OUTCOME)
+        rows.end_lost(job_id, engine.clock(), NO_OUTCOME)
     engine.spool.clear_done(job_id, DEAD)
 
 

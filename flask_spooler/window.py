@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from . import _uwsgi
@@ -36,9 +37,12 @@ class Promoted(NamedTuple):
 class Window:
     """The window of one spool."""
 
-    def __init__(self, spool: Spool, queues: Queues) -> None:
+    def __init__(
+        self, spool: Spool, queues: Queues, clock: Callable[[], float] = time.time
+    ) -> None:
         self._spool = spool
         self._queues = queues
+        self._clock = clock
 
     @property
     def size(self) -> int:
@@ -81,7 +85,7 @@ class Window:
         elif self._spool.has(WRITING, job_id):
             rows.delete(job_id)  # refused; the process that took it back was killed at it
         elif not self._spool.has(DONE, job_id):
-            rows.close(job_id, DEAD, time.time(), LOST)
+            rows.close(job_id, DEAD, self._clock(), LOST)
         return window
 
     def first(self, rows: Transaction, seen: Seen) -> Waiting | None:
@@ -97,7 +101,7 @@ class Window:
         if room <= 0:
             return []
         heads = {}
-        for queue in rows.open_queues(_uwsgi.boot_name(), time.time()):
+        for queue in rows.open_queues(_uwsgi.boot_name(), self._clock()):
             free = self._queues.room(queue, seen.inside, room)
             if free:
                 heads[queue] = rows.heads(queue, free)
@@ -137,7 +141,7 @@ class Window:
         full = seen.ready >= len(idle) or not self._queues.room(job.queue, seen.inside, 1)
         if full or rows.anyone_waits():
             return None, []
-        held = rows.held(_uwsgi.boot_name(), time.time())
+        held = rows.held(_uwsgi.boot_name(), self._clock())
         if held.draining or job.queue in held.paused:
             return None, []
         return self._spool.window_name(job.id), idle[: seen.ready + 1]

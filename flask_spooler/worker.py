@@ -189,7 +189,7 @@ class Worker:
         ``done/`` for the housekeeper.
         """
         policy = self._policy(attempt.job)
-        change = judge(outcome, attempt.row, policy, time.time(), unwritten)
+        change = judge(outcome, attempt.row, policy, self.engine.clock(), unwritten)
         if this_process().spoiled:
             self._keep_outcome(attempt, change, "the task closed descriptors that are not its own")
             this_process().end()
@@ -319,7 +319,7 @@ class Worker:
         job = opened.job
         if job.task not in self.tasks:
             return None
-        now, boot = time.time(), _uwsgi.boot_name()
+        now, boot = self.engine.clock(), _uwsgi.boot_name()
         return rows.start_fresh(job.id, opened.window, now, _uwsgi.me(), boot)
 
     def _known_row(self, rows: Transaction, opened: Opened) -> Row:
@@ -344,13 +344,13 @@ class Worker:
         if row.pid != os.getpid() and _uwsgi.is_alive(row.process):
             raise self._put_off(opened, f"process {row.pid} still runs it", PUT_OFF)
         lives = _uwsgi.lives_on(row.boot)
-        outcome = autopsy(row, opened.job, time.time(), server_lives=lives)
-        change = judge(outcome, row, self._policy(opened.job), time.time())
+        outcome = autopsy(row, opened.job, self.engine.clock(), server_lives=lives)
+        change = judge(outcome, row, self._policy(opened.job), self.engine.clock())
         rows.settle(row, change)
         return change
 
     def _admit(self, rows: Transaction, row: Row, job: Job) -> Decision:
-        now = time.time()
+        now = self.engine.clock()
         held = rows.holds(row.queue, _uwsgi.boot_name(), now)
         return admit(row, job, now, known=job.task in self.tasks, held=held)
 
@@ -362,11 +362,11 @@ class Worker:
                 if lease:
                     self._spool.lease(opened.window, time.time() + lease)
                 boot = _uwsgi.boot_name()
-                return rows.start(job_id, opened.window, time.time(), _uwsgi.me(), boot)
+                return rows.start(job_id, opened.window, self.engine.clock(), _uwsgi.me(), boot)
             case Close(state):
-                rows.close(job_id, state, time.time(), None)
+                rows.close(job_id, state, self.engine.clock(), None)
             case Wait(due, why):
-                rows.put_off(job_id, due, time.time(), why)
+                rows.put_off(job_id, due, self.engine.clock(), why)
             case PutAway():
                 pass
         return row
@@ -381,7 +381,7 @@ class Worker:
                 self._spool.demote(opened.window, job.id, due)
                 self.engine.ring()
                 if why is not None:
-                    seconds = due - time.time()
+                    seconds = due - self.engine.clock()
                     self._tell(job_put_off, job, why=why.message, seconds=seconds)
             case Close(state) | PutAway(state):
                 aside.put_away(self.app, self.engine, opened.window, job.id, state)
