@@ -19,7 +19,7 @@ from flask.cli import with_appcontext
 
 from . import completion, operations, watch
 from .doctor import examine
-from .errors import NotInitialised, OptionError, SpoolerError
+from .errors import NotInitialised, OptionError, SpoolerError, SpoolMissing
 from .extension import EXTENSION, AppState
 from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
@@ -61,6 +61,14 @@ def _state() -> AppState:
     state: AppState | None = current_app.extensions.get(EXTENSION)
     if state is None:
         raise NotInitialised
+    return state
+
+
+def _used() -> AppState:
+    """Return the app's state where its spool is there: looking at jobs does not make one."""
+    state = _state()
+    if not state.engine.spool.exists():
+        raise SpoolMissing(str(state.engine.spool.root))
     return state
 
 
@@ -135,10 +143,13 @@ def list_jobs(
     as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
-    ledger = _state().engine.ledger
+    ledger = _used().engine.ledger
     found = ledger.find(state=state, queue=queue, task=task, tag=tag, limit=limit)
     if as_json:
         _print([_without_attempts(record) for record in found])
+        return
+    if not found:
+        _print("No jobs fit." if state or queue or task else "No jobs.")
         return
     _print(job_table(found, time.time()))
     if len(found) == limit:
@@ -156,10 +167,10 @@ def show(job_id: str, log: bool, follow: bool, as_json: bool) -> None:
     if follow and not log:
         raise click.UsageError("--follow goes with --log; to follow all of a job: watch ID")
     if log:
-        if not watch.show_log(_state().engine, job_id, follow=follow, as_json=as_json):
+        if not watch.show_log(_used().engine, job_id, follow=follow, as_json=as_json):
             click.echo("It has printed and logged nothing.", err=True)
         return
-    job = _state().spooler.get(job_id).as_dict()
+    job = _used().spooler.get(job_id).as_dict()
     _print(job if as_json else job_page(job, time.time()))
 
 
@@ -176,7 +187,7 @@ def watch_command(job_id: str | None, length: str | None, once: bool, as_json: b
     exit status is 0 when the job has succeeded, else 1.
     """
     seconds = 0.0 if once else None if length is None else parse_seconds("--for", length)
-    engine = _state().engine
+    engine = _used().engine
     try:
         if job_id is None:
             watch.watch_all(engine, seconds, as_json=as_json)
@@ -191,7 +202,7 @@ def watch_command(job_id: str | None, length: str | None, once: bool, as_json: b
 @_command
 def stats(as_json: bool) -> None:
     """Count the jobs of each queue by state, and the files of each place."""
-    engine = _state().engine
+    engine = _used().engine
     oldest = min(engine.ledger.oldest_queued().values(), default=None)
     found = {
         "queues": engine.ledger.counts(),
@@ -214,7 +225,7 @@ def stats(as_json: bool) -> None:
 @_command
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs for good; a running one is stopped."""
-    _each(job_ids, functools.partial(operations.cancel, _state().engine), as_json)
+    _each(job_ids, functools.partial(operations.cancel, _used().engine), as_json)
 
 
 @spooler_cli.command()
@@ -228,7 +239,7 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
     """Run dead, cancelled or expired jobs again; their limits start anew."""
     if bool(job_ids) == bool(state):
         raise click.UsageError("expected either IDs or --state")
-    engine = _state().engine
+    engine = _used().engine
     if state:
         job_ids = tuple(record.id for record in _all(state))
 
@@ -251,9 +262,10 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
 @_command
 def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Delete jobs that have ended, their history and their files."""
+    engine = _used().engine
 
     def forget(job_id: str) -> str:
-        operations.delete(_state().engine, job_id)
+        operations.delete(engine, job_id)
         return "deleted"
 
     _each(job_ids, forget, as_json)
@@ -267,7 +279,7 @@ def purge(older_than: str, as_json: bool) -> None:
     """Delete all jobs that ended longer ago than this, dead ones included."""
     before = time.time() - parse_length("--older-than", older_than)
     purged = 0
-    while step := operations.purge(_state().engine, before, PURGE_STEP):
+    while step := operations.purge(_used().engine, before, PURGE_STEP):
         purged += step
     _print({"purged": purged} if as_json else f"{purged} job(s) deleted.")
 
@@ -360,7 +372,7 @@ def _without_attempts(record: Record) -> dict[str, Any]:
 def _all(state: str) -> list[Record]:
     found: list[Record] = []
     before = None
-    while page := _state().engine.ledger.find(state=state, before=before, limit=1000):
+    while page := _used().engine.ledger.find(state=state, before=before, limit=1000):
         found += page
         before = page[-1].id
     return found

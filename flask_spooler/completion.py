@@ -6,6 +6,7 @@ an app that cannot be imported as well, offers nothing: a prompt is no place for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -35,11 +36,11 @@ def queues(context: click.Context, parameter: click.Parameter, begun: str) -> li
     state = _state(context)
     if state is None:
         return []
+    known = {"default"}
     ledger = state.engine.ledger
-    try:
-        known = {"default", *ledger.counts(), *ledger.paused()}
-    except Exception:
-        known = {"default"}
+    with contextlib.suppress(Exception):
+        if state.engine.spool.exists():
+            known |= {*ledger.counts(), *ledger.paused()}
     known |= {task.options.queue for task in state.spooler.tasks.values()}
     return [CompletionItem(name) for name in sorted(known) if name.startswith(begun)]
 
@@ -51,7 +52,7 @@ def job_ids(*states: str) -> Complete:
         context: click.Context, parameter: click.Parameter, begun: str
     ) -> list[CompletionItem]:
         state = _state(context)
-        if state is None:
+        if state is None or not state.engine.spool.exists():
             return []
         try:
             found = [

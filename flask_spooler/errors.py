@@ -175,6 +175,16 @@ class LedgerError(SpoolerError):
         self.beyond_use = beyond_use
 
 
+class SpoolMissing(SpoolerError):
+    """There is no spool to look into: nothing was ever enqueued there, and no server has run."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"there is no spool at {path}: nothing was enqueued there, and no server has run; if "
+            "there are jobs elsewhere, set SPOOLER_DIRECTORY to the spool of their server"
+        )
+
+
 class JobNotFound(SpoolerError, LookupError):
     """No job has this id: it never existed, or its history was purged."""
 

@@ -162,6 +162,16 @@ class Spool:
     def _tally(self) -> Path:
         return self.root / "quarantined"
 
+    def exists(self) -> bool:
+        """Tell whether this directory was prepared before; one that may not be seen into was."""
+        try:
+            os.stat(self.root / WAITING)
+        except FileNotFoundError:
+            return False
+        except OSError:  # let whoever goes on say what is wrong
+            return True
+        return True
+
     def prepare(self) -> None:
         """Make what is missing of the directories, all 0700, and the doorbell.
 

@@ -41,8 +41,6 @@ CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 
 def job_table(records: list[Record], now: float) -> str:
     """Return a table of jobs, one line each."""
-    if not records:
-        return "No jobs fit."
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("ID", no_wrap=True)
     for name in ("STATE", "TASK", "QUEUE", "TRY", "ENQUEUED", "DUE", "ERROR"):

@@ -150,7 +150,8 @@ def test_arguments_that_do_not_fit_exit_with_1_and_name_task_and_argument(
 
 
 def test_a_list_of_no_jobs_says_so(run: Run) -> None:
-    assert done(run("list")) == "No jobs fit."
+    assert done(run("list")) == "No jobs."
+    assert done(run("list", "--state", "dead")) == "No jobs fit."
     assert json.loads(done(run("list", "--json"))) == []
 
 
@@ -330,9 +331,33 @@ def test_output_that_is_no_terminal_has_no_colours_and_no_cut_ids(
     assert job_id in done(run("list"))
 
 
-def test_a_spool_that_nobody_has_used_yet_shows_no_jobs(app: Flask, memory: Path) -> None:
-    assert not (memory / "spool").exists()
-    assert done(app.test_cli_runner().invoke(spooler_cli, ["list"])) == "No jobs fit."
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["show", "0" * 29],
+        ["show", "0" * 29, "--log"],
+        ["watch", "--once"],
+        ["stats"],
+        ["cancel", "0" * 29],
+        ["retry", "0" * 29],
+        ["retry", "--state", "dead"],
+        ["delete", "0" * 29],
+        ["purge", "--older-than", "7d"],
+    ],
+    ids=" ".join,
+)
+def test_where_there_is_no_spool_a_look_says_so_and_makes_none(
+    app: Flask, memory: Path, words: list[str]
+) -> None:
+    for there in (False, True):
+        if there:  # made by somebody, but never a spool
+            (memory / "spool").mkdir()
+        said = refused(app.test_cli_runner().invoke(spooler_cli, words), 1)
+        assert f"there is no spool at {memory / 'spool'}" in said
+        assert "SPOOLER_DIRECTORY" in said
+    assert list((memory / "spool").iterdir()) == []
 
 
 def test_an_id_that_is_no_utf8_is_an_unknown_job(run: Run) -> None:

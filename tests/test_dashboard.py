@@ -119,6 +119,22 @@ def test_nobody_gets_in_where_nothing_is_configured(memory: Any) -> None:
     assert "make run" in answer.text
 
 
+def test_a_program_is_told_what_is_wrong_with_its_token(client: FlaskClient, memory: Any) -> None:
+    def told(client: FlaskClient, headers: dict[str, str]) -> str:
+        answer = client.get("/spooler/api/jobs", headers=headers)
+        assert answer.status_code == 403
+        found: str = answer.get_json()["error"]["message"]
+        return found
+
+    assert "a token is needed" in told(client, {})
+    assert "not the right one" in told(client, {"Authorization": "Bearer no"})
+    assert "not the right one" in told(client, {"Authorization": "Bearer "})
+    closed = Flask("closed")
+    closed.config.update(SPOOLER_DIRECTORY=memory / "other", SPOOLER_DURABILITY="process")
+    Spooler(closed)
+    assert "SPOOLER_DASHBOARD_TOKEN" in told(closed.test_client(), {"Authorization": "Bearer no"})
+
+
 def test_with_a_read_token_every_action_is_403(app: Flask, client: FlaskClient) -> None:
     browser = opened(app.test_client(), READ_TOKEN)
     for method, path in addresses(app):

@@ -59,10 +59,6 @@ def test_a_table_has_one_line_for_each_job() -> None:
         assert text in lines[1]
 
 
-def test_no_jobs_are_said_to_be_none() -> None:
-    assert job_table([], NOW) == "No jobs fit."
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_the_due_time_is_shown_only_while_the_job_waits_for_it(state: str) -> None:
     shown = job_table([record(state=state, due_at=NOW + 45)], NOW)

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -341,3 +342,12 @@ def test_a_shell_is_offered_nothing_where_the_app_or_the_ledger_is_broken(
     assert offered("list", "--queue", "d") == ["default"]
     app.extensions.clear()
     assert offered("enqueue", "") == []
+
+
+def test_pressing_tab_where_there_is_no_spool_makes_none(app: Flask, memory: Path) -> None:
+    group = FlaskGroup(create_app=lambda: app)
+    group.add_command(spooler_cli)
+    shell = ShellComplete(group, {}, "flask", "_FLASK_COMPLETE")
+    assert shell.get_completions(["spooler", "show"], "") == []
+    assert [item.value for item in shell.get_completions(["spooler", "pause"], "")] == ["default"]
+    assert not (memory / "spool").exists()

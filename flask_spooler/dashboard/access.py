@@ -59,12 +59,18 @@ def visitor(config: Config, request: Request) -> Visitor | None:
 
     A bearer token that is wrong is not made up for by a cookie.
     """
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() == "bearer":
-        known = by_token(config, given.strip())
+    given = bearer_of(request)
+    if given is not None:
+        known = by_token(config, given)
         return known and known._replace(by_bearer=True)
     known = _by_cookie(config, request.cookies.get(cookie_name(request), ""))
     return known or _by_callback(config, request)
+
+
+def bearer_of(request: Request) -> str | None:
+    """Return the token that a program sends, right or wrong; None where it sends none."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else None
 
 
 def by_token(config: Config, given: str) -> Visitor | None:

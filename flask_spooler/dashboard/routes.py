@@ -114,7 +114,7 @@ def json_error(status: int, field: str | None, message: str) -> Response:
 def refuse(reason: str | None = None) -> ResponseReturnValue:
     """Answer 403, and tell a person how to get in."""
     if is_api():
-        return json_error(403, None, reason or "a token is needed: Authorization: Bearer …")
+        return json_error(403, None, reason or _how_to_get_in())
     tokens = (config().dashboard_token, config().dashboard_read_token)
     shown = page(
         "refused.html",
@@ -127,6 +127,15 @@ def refuse(reason: str | None = None) -> ResponseReturnValue:
         else url_for(f"{NAME}.overview"),
     )
     return make_response(shown, 403)
+
+
+def _how_to_get_in() -> str:
+    """Say what is wrong with how a program asks."""
+    if not access.is_open(config()):
+        return "the dashboard is closed: set SPOOLER_DASHBOARD_TOKEN to a word of your own"
+    if access.bearer_of(request) is not None:
+        return "this token is not the right one"
+    return "a token is needed: Authorization: Bearer …"
 
 
 def _exchange_token(who: access.Visitor | None) -> ResponseReturnValue | None:
