@@ -756,6 +756,34 @@ def test_a_job_that_runs_where_it_is_enqueued_is_worth_knowing(
     assert found_in(app) == {"eager": "worth knowing"}
 
 
+def test_a_setting_under_a_name_that_nobody_reads_is_found(
+    app: Flask, state: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOOLER_QUEUES", '["urgent"]')
+    monkeypatch.setenv("SPOOLER_DASHBOARD_TOKEN", "a secret that stays one")
+    (found,) = [each for each in examine(app) if not each.ok]
+    assert (found.name, found.grade) == ("environment", "wrong")
+    assert "SPOOLER_DASHBOARD_TOKEN, SPOOLER_QUEUES" in found.problem
+    assert "FLASK_SPOOLER_DASHBOARD_TOKEN, FLASK_SPOOLER_QUEUES" in found.fix
+    assert "secret" not in found.problem + found.fix
+
+
+@pytest.mark.parametrize(
+    ("environment", "values"),
+    [
+        ({"SPOOLER_DIRECTORY": "a", "SPOOLER_PROCESSES": "1", "SPOOLER_KEY": "k" * 16}, {}),
+        ({"SPOOLER_QUEUES": "[]"}, {"SPOOLER_QUEUES": []}),
+        ({"SPOOLER_QUEUES": "[]", "FLASK_SPOOLER_QUEUES": "[]"}, {}),
+        ({"SPOOLER_HOME": "of another program"}, {}),
+    ],
+    ids=["short names", "read by the app", "the long name too", "not a setting"],
+)
+def test_a_setting_that_is_read_or_is_none_is_no_finding(
+    environment: dict[str, str], values: dict[str, Any]
+) -> None:
+    assert problems(list(application.examine_environment(environment, values))) == {}
+
+
 def test_a_user_who_may_not_look_is_told_to_be_another(
     app: Flask, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Findi
     Takes some milliseconds: it syncs a file, and asks systemd where that has started the server.
     """
     state: State = app.extensions["spooler"]
-    found = list(_examine_app(state))
+    found = list(_examine_app(app, state))
     if ini is not None:
         found += examine_ini(state, ini, os.environ)
     found += _examine_spool(state, servers=ini is None)
@@ -104,11 +104,12 @@ def _same_directory(state: State, options: Options, ini: Path) -> Iterator[Findi
         yield wrong("directory", problem, fix)
 
 
-def _examine_app(state: State) -> Iterator[Finding]:
+def _examine_app(app: Flask, state: State) -> Iterator[Finding]:
     config = state.config
     yield from application.examine_sqlite(SQLITE_VERSION)
     yield from application.examine_dashboard(config)
     yield from application.examine_eager(config)
+    yield from application.examine_environment(os.environ, app.config)
 
 
 def _examine_spool(state: State, *, servers: bool) -> Iterator[Finding]:
@@ -243,7 +244,7 @@ def _report(app: Flask) -> None:
         if note is None:
             return
         found = [
-            *_examine_app(state),
+            *_examine_app(app, state),
             *server.examine_server(_as_noted(state, note, has_housekeeper)),
             *examine_unit(unit_of(_uwsgi.boot().master.pid), state.config.grace),
             *_examine_spool(state, servers=False),

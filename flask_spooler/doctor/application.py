@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..config import Config
+from ..config import CHECKS, LONG, PREFIX, SHORT, Config
 from .finding import Finding, right, some, worth_knowing, wrong
 from .note import ServerNote
 
@@ -113,3 +113,20 @@ def examine_eager(config: Config) -> Found:
     if config.eager:
         problem = "SPOOLER_EAGER is on: jobs run where they are enqueued, not in the spooler"
         yield worth_knowing("eager", problem, "leave SPOOLER_EAGER out, but for tests")
+
+
+def examine_environment(environment: Mapping[str, str], values: Mapping[str, object]) -> Found:
+    """Look for settings in the environment under a name that nobody reads.
+
+    One that is in `values`, which is ``app.config``, may have been brought there by the app.
+    """
+    keys = [key for key in CHECKS if key in environment and key not in (*SHORT, *values)]
+    ignored = {key: LONG + key.removeprefix(PREFIX) for key in keys}
+    ignored = {key: long for key, long in ignored.items() if long not in environment}
+    if ignored:
+        short = ", ".join(SHORT)
+        problem = f"in the environment, but nobody reads it there: {some(sorted(ignored))}"
+        fix = f"name it {some(sorted(ignored.values()))}; only {short} have a short name"
+        yield wrong("environment", problem, fix)
+    else:
+        yield right("environment", "no setting has a name that is not read")
