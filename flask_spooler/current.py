@@ -94,13 +94,13 @@ class CurrentJob:
             return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
         if finished is not None:
             return decoded(finished.result)  # type: ignore[no-any-return]
-        began = time.time()
+        began = time.monotonic()
         try:
             result = function(*args, **kwargs)
         except BaseException:
             self.steps.fail(name)
             raise
-        return self.steps.finish(name, result, began)  # type: ignore[no-any-return]
+        return self.steps.finish(name, result, time.monotonic() - began)  # type: ignore[no-any-return]
 
     @staticmethod
     async def _await_step(
@@ -113,13 +113,13 @@ class CurrentJob:
     ) -> Any:
         if finished is not None:
             return decoded(finished.result)
-        began = time.time()
+        began = time.monotonic()
         try:
             result = await function(*args, **kwargs)
         except BaseException:
             steps.fail(name)
             raise
-        return steps.finish(name, result, began)
+        return steps.finish(name, result, time.monotonic() - began)
 
 
 _running: ContextVar[CurrentJob] = ContextVar("flask_spooler.current_job")

@@ -9,7 +9,6 @@ fail because of it would only make it happen again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,12 +33,14 @@ class Steps:
         longest: int,
         read: Callable[[], list[Step]],
         write: Callable[[list[Step]], bool],
+        clock: Callable[[], float],
     ) -> None:
         self.unwritten: list[Step] = []
         self._attempt = attempt
         self._longest = longest
         self._read = read
         self._write = write
+        self._clock = clock
         self._finished: dict[str, Step] | None = None
         self._begun: set[str] = set()
 
@@ -61,7 +62,7 @@ class Steps:
         """Let a step be tried again that has raised."""
         self._begun.discard(name)
 
-    def finish(self, name: str, result: Any, began: float) -> Any:
+    def finish(self, name: str, result: Any, seconds: float) -> Any:
         """Write down what a step returned, and return it as later attempts will get it.
 
         Raises `StepError` for what is not JSON or too large.
@@ -74,8 +75,7 @@ class Steps:
         if len(data) > self._longest:
             problem = f"{len(data):,} bytes, more than SPOOLER_MAX_PAYLOAD ({self._longest:,})"
             raise StepError(name, problem)
-        now = time.time()
-        self.unwritten.append(Step(name, self._attempt, now, max(0.0, now - began), data))
+        self.unwritten.append(Step(name, self._attempt, self._clock(), seconds, data))
         if self._write(self.unwritten):
             self.unwritten = []
         return decoded(data)

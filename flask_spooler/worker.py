@@ -167,7 +167,8 @@ class Worker:
         """Run the user's function; return how it ended, and what is not written yet."""
         job_id, longest = attempt.job.id, self.engine.max_payload
         read = functools.partial(self._ledger.steps, job_id)
-        steps = Steps(attempt.number, longest, read, functools.partial(self._keep_steps, job_id))
+        keep = functools.partial(self._keep_steps, job_id)
+        steps = Steps(attempt.number, longest, read, keep, self.engine.clock)
         current = CurrentJob(attempt.job, attempt.number, self._report, steps)
         is_cancelled = functools.partial(self._is_cancelled, job_id)
         me = os.getpid()

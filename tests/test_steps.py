@@ -52,7 +52,7 @@ def kept() -> Kept:
 
 
 def attempt(kept: Kept, number: int = 1, longest: int = 1000) -> CurrentJob:
-    steps = Steps(number, longest, kept.read, kept.write)
+    steps = Steps(number, longest, kept.read, kept.write, time.time)
     return CurrentJob(make_job(), number, lambda job_id, progress: True, steps)
 
 
