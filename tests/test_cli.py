@@ -106,6 +106,19 @@ def test_options_of_enqueue_reach_the_job(run: Run, engine: SpoolEngine) -> None
     assert record.state == "scheduled"
 
 
+def test_tags_are_given_beside_those_of_the_task_listed_and_shown(
+    run: Run, engine: SpoolEngine, spooler: Spooler
+) -> None:
+    spooler.task(name="tagged", tags=["its own"])(lambda: None)
+    job_id = done(run("enqueue", "tagged", "--tag", "user:5", "--tag", "x"))
+    done(run("enqueue", "work", "path=a"))
+    assert ids(engine, tag="user:5") == [job_id]
+    listed = json.loads(done(run("list", "--tag", "user:5", "--json")))
+    assert [(job["id"], job["tags"]) for job in listed] == [(job_id, ["its own", "user:5", "x"])]
+    assert "its own, user:5, x" in done(run("show", job_id))
+    assert "1 to 100 printable" in refused(run("enqueue", "work", "--tag", ""), 2)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

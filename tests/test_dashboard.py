@@ -314,6 +314,48 @@ def test_secrets_cannot_be_guessed_by_searching(
     assert len(found["jobs"]) == 2
 
 
+def test_tags_are_shown_linked_and_searched(
+    app: Flask, client: FlaskClient, jobs: dict[str, JobHandle]
+) -> None:
+    add = app.extensions["spooler"].spooler.tasks["tests.add"]
+    job = add.using(tags=["user:5", "<b>"]).enqueue(1)
+    page = client.get(f"/spooler/jobs/{job.id}", headers=BEARER).text
+    assert "tag=user:5" in page
+    assert "&lt;b&gt;" in page
+    for query in ("tag=user:5", "q=user:5"):
+        listed = client.get(f"/spooler/jobs?{query}", headers=BEARER).text
+        assert job.id in listed
+        assert jobs["dead"].id not in listed
+        found = client.get(f"/spooler/api/jobs?{query}", headers=BEARER).json
+        assert [each["id"] for each in found["jobs"]] == [job.id]
+        assert found["jobs"][0]["tags"] == ["<b>", "user:5"]
+    assert "Understood as exactly this tag" in listed
+    assert client.get("/spooler/api/jobs?tag=user", headers=BEARER).json["jobs"] == []
+    assert client.get(f"/spooler/api/jobs/{job.id}", headers=BEARER).json["tags"] == [
+        "<b>",
+        "user:5",
+    ]
+
+
+def test_finished_steps_are_shown_with_their_attempt(
+    app: Flask, spooler: Spooler, client: FlaskClient
+) -> None:
+    @spooler.task(name="tests.steps")
+    def steps() -> None:
+        for name in ("collect <all>", "write"):
+            current_job.step(name, str)
+
+    job = steps.enqueue()
+    page = client.get(f"/spooler/jobs/{job.id}", headers=BEARER).text
+    assert "Steps done" in page
+    assert "collect &lt;all&gt;" in page
+    shown = client.get(f"/spooler/api/jobs/{job.id}", headers=BEARER).json["steps"]
+    assert [(step["name"], step["attempt"]) for step in shown] == [
+        ("collect <all>", 1),
+        ("write", 1),
+    ]
+
+
 def test_the_settings_on_the_system_page_hold_no_secret(client: FlaskClient) -> None:
     text = client.get("/spooler/system", headers=BEARER).text
     assert "SPOOLER_DASHBOARD_TOKEN" in text

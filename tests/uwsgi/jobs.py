@@ -83,6 +83,32 @@ def answers_retry(path: str) -> SpoolAnswer:
     return SPOOL_RETRY if current_job.attempt == 1 else SPOOL_OK
 
 
+@spooler.task(max_attempts=8)
+def ten_steps(path: str, die_at: int, inside: bool) -> list[int]:
+    """Kill the own process once, after step `die_at` or within it."""
+
+    def step(number: int) -> int:
+        note(path, f"step {number}")
+        if inside and number == die_at and current_job.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    done = []
+    for number in range(10):
+        done.append(current_job.step(f"step {number}", step, number))
+        if not inside and number == die_at and current_job.attempt == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
+@spooler.task
+def steps_with_a_gate(path: str, gate: str) -> None:
+    current_job.step("before", note, path, "before")
+    while not os.path.exists(gate):
+        time.sleep(0.01)
+    current_job.step("after", note, path, "after")
+
+
 @spooler.task
 def echo(value: Any) -> Any:
     return value
