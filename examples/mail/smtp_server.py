@@ -1,0 +1,64 @@
+"""A mail server to try the app with: keeps what it takes as files in ``data/inbox``.
+
+It takes a third of a second for each mail, as servers do that look at what they get. It answers
+450 to the first two tries for ``busy@…``, and 550 to all for ``nobody@…``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+SECONDS_A_MAIL = 0.3
+DATA = Path(os.environ.get("FLASK_DATA_DIRECTORY", Path(__file__).with_name("data")))
+
+
+class Inbox:
+    """What the server does with a recipient, and with a mail."""
+
+    def __init__(self, directory: Path, seconds_a_mail: float = 0) -> None:
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._seconds_a_mail = seconds_a_mail
+        self._tries: Counter[str] = Counter()
+
+    async def handle_RCPT(
+        self, _: SMTP, __: Session, envelope: Envelope, address: str, ___: list[Any]
+    ) -> str:
+        """Take a recipient or not."""
+        if address.startswith("nobody@"):
+            return "550 5.1.1 no such mailbox"
+        if address.startswith("busy@"):
+            self._tries[address] += 1
+            if self._tries[address] % 3:
+                return "450 4.2.1 mailbox busy, try later"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _: SMTP, __: Session, envelope: Envelope) -> str:
+        """Keep a mail."""
+        await asyncio.sleep(self._seconds_a_mail)
+        assert isinstance(envelope.content, bytes)
+        name = f"{time.time_ns()}.eml"
+        unfinished = self.directory / f".{name}"
+        unfinished.write_bytes(envelope.content)
+        unfinished.replace(self.directory / name)
+        print(f"mail to {', '.join(envelope.rcpt_tos)}", flush=True)
+        return "250 OK"
+
+
+async def serve(host: str, port: int) -> None:
+    """Serve until this process is ended."""
+    inbox = Inbox(DATA / "inbox", SECONDS_A_MAIL)
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(inbox), host, port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve("127.0.0.1", int(os.environ.get("FLASK_SMTP_PORT", "8025"))))
