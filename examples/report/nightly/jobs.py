@@ -1,0 +1,68 @@
+"""The tasks: a night, which keeps the series going, and a report, which does the work.
+
+There is no cron here: a night's job enqueues the next night's. What makes that safe:
+
+- It does so first. Whatever becomes of a report, the series goes on.
+- Each night has a key of its own, `unique`: enqueueing it twice, because a job ran twice or a
+  deploy ran ``flask nightly`` again, gives the job that is there. One key for all nights would
+  not do: the night that runs still holds it when it enqueues the next.
+- A job is a file. Who is down at 02:30 makes up for it at the next start, night by night.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+
+from flask import current_app
+
+from flask_spooler import JobHandle, Spooler, current_job, exponential
+
+from . import files, shop
+from .nights import ONE_DAY, last_whole_day, moment_after
+
+spooler = Spooler()
+
+
+@spooler.task(max_attempts=1000, backoff=exponential(longest=600))
+def night(day: date) -> str:
+    """Enqueue the next night, then the report of `day`; return that job's id."""
+    plan(day + ONE_DAY)
+    return report(day).id
+
+
+@spooler.task(queue="reports", timeout=600)
+def make_report(day: date) -> list[str]:
+    """Write the report of one day and return the names of its files.
+
+    The figures are collected once for a job: after a crash the PDF is made of what stands in the
+    CSV, whatever has been sold or cancelled since.
+    """
+    figures = current_job.step("collect", shop.collect, day)
+    current_job.progress(1, 3, note="collected")
+    names = [current_job.step("csv", files.write_csv, day, figures)]
+    current_job.progress(2, 3, note="CSV written")
+    names.append(current_job.step("pdf", files.write_pdf, day, figures))
+    current_job.progress(3, 3, note="PDF written")
+    return names
+
+
+def plan(day: date) -> JobHandle:
+    """Enqueue the night after `day`, at most once, and note which job that is."""
+    at = moment_after(day, current_app.config["REPORT_AT"], current_app.config["REPORT_ZONE"])
+    job = night.using(at=at, unique=f"night:{day}", tags=["night"]).enqueue(day)
+    files.note_next(job.id)
+    return job
+
+
+def plan_next() -> JobHandle:
+    """Enqueue the night that comes next; where it is enqueued already, nothing changes."""
+    now = datetime.now(timezone.utc)
+    day = last_whole_day(now, current_app.config["REPORT_ZONE"])
+    if moment_after(day, current_app.config["REPORT_AT"], current_app.config["REPORT_ZONE"]) <= now:
+        day += ONE_DAY
+    return plan(day)
+
+
+def report(day: date) -> JobHandle:
+    """Enqueue the report of a day, at most one at a time."""
+    return make_report.using(unique=f"report:{day}", tags=["report", f"day:{day}"]).enqueue(day)
