@@ -7,7 +7,7 @@ KILLS ?= 3000
 SOAK ?= 600
 NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
 
-.PHONY: help run test soak bench lint clean
+.PHONY: help run test docs quickstart soak bench lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,13 @@ test: .venv/installed lint ## run every test that this machine can run, and say 
 	$(BIN)/python -m pytest -ra -m 'not alone' -n 3 --dist loadfile
 	$(BIN)/python -m pytest -ra -m alone
 
+docs: .venv/installed ## build the documentation, docs/_build/index.html, and fail on any warning
+	$(BIN)/python -m sphinx -n -q -W --keep-going -b html docs docs/_build
+	@echo "Open docs/_build/index.html"
+
+quickstart: .venv/installed ## follow the quickstart as on a new machine and print how long it takes
+	QUICKSTART_FRESH=1 $(BIN)/python -m pytest -q tests/test_quickstart.py
+
 soak: .venv/installed ## kill servers for ten minutes and write docs/reliability.md
 	SCHEDULED=100000 $(BIN)/python -m pytest -q -s -k scheduled_under_load tests/uwsgi/test_faults.py
 	$(BIN)/python -m tests.witness.run --kills $(KILLS) --seconds $(SOAK) --report docs/reliability.md
@@ -55,4 +62,4 @@ lint: .venv/installed ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove what these commands made, but no spool
-	rm -rf .venv .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .bench docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
