@@ -100,7 +100,8 @@ def again(spooler: Spooler, record: Record) -> JobHandle:
     if record.kwargs is None:
         size = f"{record.kwargs_size:,} bytes of arguments are kept in the job's file only"
         raise ArgumentError(record.task, size)
-    return enqueue(task.using(queue=record.queue, priority=record.priority), record.kwargs)
+    same = task.using(queue=record.queue, priority=record.priority, tags=record.all_tags)
+    return enqueue(same, record.kwargs)
 
 
 def queue_name(text: str) -> str:
