@@ -24,9 +24,10 @@ def found(job_id: str) -> tuple[str, int]:
     return job_id, 404
 
 
-@spooler.task(name="shop.import_catalogue", max_attempts=1)
+@spooler.task(name="shop.import_catalogue", max_attempts=1, tags=["import", "catalogue:7"])
 def import_catalogue(path: str, pages: int = 3, seconds: float = 0.3) -> str:
     """Read a catalogue page by page, and fail while its file is missing."""
+    current_job.step("open the catalogue", str)
     for page in range(1, pages + 1):
         print(f"page {page} of {pages} read", flush=True)
         current_job.progress(page, pages, note=f"page {page}")
@@ -52,9 +53,12 @@ def nightly_report(seconds: float = 60) -> None:
         time.sleep(0.25)
 
 
-@spooler.task(name="<script>alert('task')</script>", max_attempts=1)
+@spooler.task(
+    name="<script>alert('task')</script>", max_attempts=1, tags=["<script>alert('tag')</script>"]
+)
 def hostile(text: str) -> None:
     """Put a script everywhere that a page shows something."""
     print(f"<script>document.title='log'</script>{text}", flush=True)
+    current_job.step("<script>document.title='step'</script>", str)
     current_job.progress(1, 2, note=f"<img src=x onerror=alert(1)>{text}")
     raise ValueError(f"<script>document.title='error'</script>{text}")
