@@ -19,7 +19,8 @@ ended by the next one; 127.0.0.1:8080 and :5000 mean a free port. Python blocks 
 the `spooler` of the quickstart, whose jobs run in a thread of the test.
 
 ``<!-- not run: why -->`` in front of a block leaves it at its syntax; such blocks are counted.
-``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees.
+``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees;
+``<!-- copy uwsgi.ini from quickstart.md -->`` does what the text asks for without repeating it.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ from flask import Flask
 from markdown_it import MarkdownIt
 from server import free_port, wait_until
 
-from flask_spooler import Spooler, _uwsgi
+from flask_spooler import Spooler
+from flask_spooler.eager import run_next
 from flask_spooler.extension import AppState
-from flask_spooler.housekeeper import Housekeeper
-from tests.world import World
 
 LANGUAGES = ("python", "sh", "console", "output", "ini", "html", "json", "yaml", "text")
 SERVES = re.compile(r"(uwsgi --ini |flask( --app \S+)? run\b)")
 NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 CHECK = re.compile(r"<!-- check:\n(.+?)-->", re.DOTALL)
+COPY = re.compile(r"<!-- copy (\S+) from (\S+) -->")
 FILE = re.compile(r"(?:#|;|<!--) ([\w./-]+\.\w+)(, continued)?(?: -->)?\n")
 ANY_PORT = re.compile(r"127\.0\.0\.1:(8080|5000)")
 
@@ -88,6 +89,12 @@ def blocks(page: Path) -> Iterator[Block]:
             not_run = marked[1] if marked else None
             for check in CHECK.finditer(token.content):
                 yield Block(page, line, "check", check[1])
+            for copy in COPY.finditer(token.content):
+                yield from (
+                    block
+                    for block in blocks(page.parent / copy[2])
+                    if (named := FILE.match(block.text)) and named[1] == copy[1]
+                )
         elif token.type == "fence":
             language = token.info.strip()
             if not language.startswith("{"):  # a directive of MyST
@@ -282,22 +289,18 @@ def a_shop(folder: Path, patches: pytest.MonkeyPatch) -> Iterator[types.ModuleTy
     """The module in which the Python blocks of one page run, and a thread that runs its jobs."""
     module = types.ModuleType("shop")
     patches.setitem(sys.modules, "shop", module)
-    patches.setattr(_uwsgi, "spooler_pids", lambda: [os.getpid()])
-    patches.setattr(_uwsgi, "wake", lambda pids: None)
     app = Flask("shop")
     app.config.update(SPOOLER_DIRECTORY=folder / "my_spools", SPOOLER_DURABILITY="process")
     spooler = Spooler(app)
     vars(module).update(app=app, spooler=spooler, wait_until=wait_until)
     state: AppState = app.extensions["spooler"]
     state.engine.prepare()
-    world = World(spooler, state, folder)
-    keeper = Housekeeper(app, state.engine, grace=1, retention=86_400)
     closing = threading.Event()
 
     def run_jobs() -> None:
-        while not closing.wait(0.005):
-            keeper.round(time.time())
-            world.run_ready()
+        while not closing.is_set():
+            if run_next(state.desk, time.time()) is None:
+                closing.wait(0.005)
 
     thread = threading.Thread(target=run_jobs, daemon=True)
     thread.start()
