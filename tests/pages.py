@@ -14,7 +14,8 @@ json, yaml  parsed
 text        a picture in letters
 ==========  =====================================================================================
 
-In what is compared ``…`` stands for anything. A command that starts a server is left running, and
+In what is compared ``…`` stands for anything in a line, and on a line of its own for any lines, or
+none. A command that starts a server is left running, and
 ended by the next one; 127.0.0.1:8080 and :5000 mean a free port. Python blocks have the `app` and
 the `spooler` of the quickstart, whose jobs run in a thread of the test.
 
@@ -267,7 +268,7 @@ class Reader:
     def log(self) -> str:
         """What the server said last, for a test that has failed."""
         file = self.notes / "server.log"
-        return file.read_text(errors="replace")[-6_000:] if file.exists() else ""
+        return file.read_text(errors="replace")[-2_000:] if file.exists() else ""
 
 
 @contextlib.contextmanager
@@ -355,10 +356,15 @@ def split_server(text: str) -> tuple[str, bool, str]:
 
 
 def compare(expected: str, printed: str) -> None:
-    """Raise unless `printed` is as `expected`, in which ``…`` stands for anything."""
-    wanted = "\n".join(line.rstrip() for line in expected.strip().splitlines())
-    got = "\n".join(line.rstrip() for line in printed.strip().splitlines())
-    if not wanted:
-        return
-    pattern = ".*".join(re.escape(part) for part in wanted.split("…"))
-    assert re.fullmatch(pattern, got, re.DOTALL), f"expected:\n{wanted}\ngot:\n{got}"
+    """Raise unless `printed` is as `expected`; of that nothing is compared where it is empty."""
+    wanted = [line.rstrip() for line in expected.strip().splitlines()]
+    got = [line.rstrip() for line in printed.strip().splitlines()]
+    pattern = "".join(map(line_pattern, wanted))
+    told = f"expected:\n{expected}\ngot:\n{printed}"
+    assert not wanted or re.fullmatch(pattern, "".join(f"{line}\n" for line in got)), told
+
+
+def line_pattern(line: str) -> str:
+    if line == "…":
+        return r"(?:.*\n)*"
+    return ".*".join(re.escape(part) for part in line.split("…")) + r"\n"
