@@ -8,10 +8,12 @@ rest on were measured on uWSGI 2.0.31.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -19,6 +21,22 @@ from typing import Any, Final, NamedTuple
 Packet = dict[str | bytes, bytes]
 """A packet as a spooler callable gets it: the pairs have bytes as keys, and uWSGI adds two with
 strings as keys, which no pair can therefore pretend to be: ``spooler_task_name`` and ``body``."""
+
+OFF: Final = ("false", "off", "no", "0")
+"""What uWSGI takes for no; anything else, nothing included, is yes."""
+
+UNFIT: Final = {
+    **dict.fromkeys(
+        ("lazy", "lazy-apps", "py-call-uwsgi-fork-hooks"),
+        "uWSGI's mules crash with it, so no job starts on time",
+    ),
+    **dict.fromkeys(
+        ("py-call-osafterfork",) if sys.version_info >= (3, 13) else (),
+        "from Python 3.13 on each process dies of it at its start, and Flask-Spooler does itself "
+        "what it is for",
+    ),
+}
+"""The switches with which jobs would not run, and why."""
 
 
 class Process(NamedTuple):
@@ -123,6 +141,11 @@ def options() -> dict[str, str]:
     }
 
 
+def is_on(switch: str) -> bool:
+    """Tell whether a switch of this server is on; one that is not set is off."""
+    return options().get(switch, OFF[0]).lower() not in OFF
+
+
 def only_enqueues() -> bool:
     """Tell whether the spoolers of this server's directories belong to another instance."""
     uwsgi = module()
@@ -193,10 +216,31 @@ def is_spooler() -> bool:
 
 
 def on_fork(function: Callable[[], None]) -> None:
-    """Call `function` in each web worker, spooler and mule after it was forked."""
+    """Call `function` in each web worker, spooler and mule after it was forked.
+
+    What Python itself and other libraries have to do in a new process comes before all of these.
+    """
     import uwsgidecorators
 
+    if tell_python_of_fork not in uwsgidecorators.postfork_chain:
+        uwsgidecorators.postfork_chain.insert(0, tell_python_of_fork)
     uwsgidecorators.postfork(function)
+
+
+def tell_python_of_fork() -> None:
+    """Let Python do in this new process what it does around its own `os.fork`.
+
+    uWSGI forks behind Python's back: `threading` would wait for threads that are not there, and
+    what libraries have given to `os.register_at_fork` would never be called. Its option
+    ``py-call-osafterfork`` calls only the half after the fork; from Python 3.13 on that ends the
+    process, since nobody has taken the locks which that half lets go. Its other option,
+    ``py-call-uwsgi-fork-hooks``, calls both halves for web workers and lets mules crash. Here both
+    are called, in the new process. Not where threads run already, whose state would be taken away.
+    """
+    if is_on("py-call-osafterfork") or len(os.listdir("/proc/self/task")) > 1:
+        return
+    ctypes.pythonapi.PyOS_BeforeFork()
+    ctypes.pythonapi.PyOS_AfterFork_Child()
 
 
 def on_exit(function: Callable[[], None]) -> None:

@@ -213,9 +213,9 @@ class Spooler:
             directories = ", ".join(str(path) for path in scanned)
             expected = f"a directory that this server's spoolers scan ({directories})"
             raise ConfigError("SPOOLER_DIRECTORY", expected, str(config.directory.resolve()))
-        options = _uwsgi.options()
-        if "lazy" in options or "lazy-apps" in options:
-            raise ServerUnfit("lazy-apps", "uWSGI's mules crash with it, so no job starts on time")
+        for option, why in _uwsgi.UNFIT.items():
+            if _uwsgi.is_on(option):
+                raise ServerUnfit(option, why)
         engine.serves = _uwsgi.has_pool()
         engine.prepare()
         take_part(engine, config.grace)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -174,9 +175,13 @@ PLANTED: dict[str, tuple[Callable[[str], str], dict[str, str]]] = {
         lambda text: without(text, "single-interpreter"),
         {"interpreter": "worth knowing"},
     ),
-    "no fork hooks": (
-        lambda text: without(text, "py-call"),
-        {"fork hooks": "worth knowing"},
+    "half of what a fork needs": (
+        lambda text: f"{text}\npy-call-osafterfork = true\n",
+        {"fork hooks": "wrong"} if sys.version_info >= (3, 13) else {},
+    ),
+    "fork hooks that mules die of": (
+        lambda text: f"{text}\npy-call-uwsgi-fork-hooks = true\n",
+        {"fork hooks": "wrong"},
     ),
     "SIGTERM reloads": (
         lambda text: without(text, "hook-master-start = unix_signal:15"),
@@ -830,7 +835,7 @@ def test_a_right_server_logs_nothing_at_its_start(started: Callable[..., list[st
 def test_a_server_logs_what_is_wrong_and_not_what_is_worth_knowing(
     started: Callable[..., list[str]],
 ) -> None:
-    (line,) = started(**{"spooler-frequency": "30", "py-call-osafterfork": "false"})
+    (line,) = started(**{"spooler-frequency": "30", "single-interpreter": "false"})
     problem = "a job whose wake-up gets lost waits up to 30 s (spooler-frequency)"
     assert line == f"doctor: frequency: {problem}: set spooler-frequency = 1"
 

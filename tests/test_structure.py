@@ -38,6 +38,7 @@ ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
 
 LONG_MODULES = {
+    "_uwsgi": "whatever is asked of uWSGI stands in it, in short functions",
     "dashboard.routes": "one short function for each page and action",
     "ledger.__init__": "one short method for each question that is asked of it",
     "cli": "one short function for each word of the command line",

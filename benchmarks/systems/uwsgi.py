@@ -24,7 +24,6 @@ buffer-size = 32768
 processes = 2
 enable-threads = true
 single-interpreter = true
-py-call-osafterfork = true
 spooler-processes = {processes}
 spooler = {spool}
 spooler-import = {producer}

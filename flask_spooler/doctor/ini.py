@@ -18,19 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-Option = tuple[str, str]
+from .._uwsgi import OFF
 
-OFF: Final = ("false", "off", "no", "0")
-"""What uWSGI takes for no; anything else, nothing included, is yes."""
+Option = tuple[str, str]
 
 END: Final = ("end", "endif", "endfor", "end-if", "end-for")
 LOOKED_AT: Final = frozenset(
     {
         *("M", "chmod", "chmod-socket", "die-on-term", "enable-threads", "hook-accepting"),
         *("hook-master-start", "i", "lazy", "lazy-apps", "master", "max-fd", "mount", "mule"),
-        *("mules", "need-app", "p", "processes", "py-call-osafterfork", "single-interpreter"),
-        *("spooler", "spooler-external", "spooler-freq", "spooler-frequency", "spooler-import"),
-        *("spooler-ordered", "spooler-processes", "spooler-py-import", "spooler-pyimport"),
+        *("mules", "need-app", "p", "processes", "py-call-osafterfork"),
+        *("py-call-uwsgi-fork-hooks", "single-interpreter", "spooler", "spooler-external"),
+        *("spooler-freq", "spooler-frequency", "spooler-import", "spooler-ordered"),
+        *("spooler-processes", "spooler-py-import", "spooler-pyimport"),
         *("spooler-python-import", "strict", "threads", "workers"),
         *("socket", "s", "uwsgi-socket", "puwsgi-socket", "suwsgi-socket", "ssl-socket"),
         *("http-socket", "http", "https", "https-socket", "fastcgi-socket", "scgi-socket"),

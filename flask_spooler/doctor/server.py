@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from .._uwsgi import UNFIT
 from .finding import Finding, right, worth_knowing, wrong
 from .ini import Options
 
@@ -31,6 +32,8 @@ OTHER_SOCKETS: Final = (
 )  # fmt: skip
 
 PUBLIC: Final = ("0.0.0.0", "", "[::]", "*")
+
+FORK_HOOKS: Final = ("py-call-osafterfork", "py-call-uwsgi-fork-hooks")
 
 IMPLY_MASTER: Final = ("spooler", "spooler-external", "mule", "mules")
 
@@ -116,11 +119,11 @@ def _interpreter(server: Server) -> Found:
 
 
 def _after_fork(server: Server) -> Found:
-    if server.options.is_on("py-call-osafterfork"):
+    unfit = [name for name in FORK_HOOKS if name in UNFIT and server.options.is_on(name)]
+    for name in unfit:
+        yield wrong("fork hooks", f"{name}: {UNFIT[name]}", f"take {name} out")
+    if not unfit:
         yield right("fork hooks", "Python is told of each fork")
-    else:
-        problem = "Python is not told of forks: all processes draw the same random numbers"
-        yield worth_knowing("fork hooks", problem, "set py-call-osafterfork = true")
 
 
 def _descriptors(server: Server) -> Found:

@@ -10,8 +10,10 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,11 @@ Start = Callable[..., Server]
 
 SCHEDULED = int(os.environ.get("SCHEDULED", "20000"))
 """How many jobs are scheduled far ahead; ``make soak`` asks for 100,000."""
+
+HALF = "py-call-osafterfork"
+"""With this option uWSGI tells Python of a fork, but only afterwards."""
+
+BEARS_HALVES = sys.version_info < (3, 13)
 
 
 @pytest.mark.timeout(900)
@@ -372,8 +379,27 @@ def test_a_shell_with_another_key_than_the_servers_is_told_so_before_it_enqueues
     assert server.flask("spooler", "enqueue", "jobs.quick").returncode == 0
 
 
-def test_a_server_with_lazy_apps_says_why_it_does_not_start(
-    start_server: Start, tmp_path: Path
+@pytest.mark.parametrize(
+    "option", ["lazy-apps", "py-call-uwsgi-fork-hooks", *([] if BEARS_HALVES else [HALF])]
+)
+def test_a_server_with_an_option_that_jobs_cannot_bear_says_why_it_does_not_start(
+    start_server: Start, option: str
 ) -> None:
-    with pytest.raises(AssertionError, match="take lazy-apps out of uWSGI's options"):
-        start_server(options=("--lazy-apps",))
+    with pytest.raises(AssertionError, match=f"take {option} out of uWSGI's options"):
+        start_server(options=(f"--{option}",))
+
+
+@pytest.mark.parametrize("options", [(), *([(f"--{HALF}",)] if BEARS_HALVES else [])])
+def test_python_and_its_libraries_are_told_of_each_fork_of_uwsgi(
+    start_server: Start, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    server = start_server(
+        environment={"OUT": str(out)}, options=("--module", "forked_app:app", *options)
+    )
+    wait_until(lambda: len(notes(out)) == 5)
+    seen = Counter(tuple(line) for line in notes(out))
+    # Of its two halves uWSGI knows only the second.
+    halves = ("(0,", "1)", "False") if options else ("(1,", "1)", "False")
+    assert seen == {("worker", *halves): 2, ("spooler", *halves): 2, ("mule", *halves): 1}
+    server.stop()
