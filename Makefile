@@ -7,7 +7,7 @@ KILLS ?= 3000
 SOAK ?= 600
 NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
 
-.PHONY: help run test docs quickstart soak bench lint clean
+.PHONY: help run test pythons docs quickstart soak bench lint clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,16 @@ run: .venv/installed ## install what is missing and start the server in the fore
 test: .venv/installed lint ## run every test that this machine can run, and say what was skipped
 	$(BIN)/python -m pytest -ra -m 'not alone' -n 3 --dist loadfile
 	$(BIN)/python -m pytest -ra -m alone
+
+# tox finds what is on PATH; what pyenv has is there only as far as one of them is chosen.
+.venv/tox: .venv/installed
+	$(BIN)/pip install --quiet 'tox>=4.25'
+	@touch $@
+
+PYENV := $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[0-9].*/bin/python)
+
+pythons: .venv/tox ## run types and tests on every Python of this machine, lower bounds, pyuwsgi; ONLY=3.13: one
+	$(BIN)/tox run $(foreach env,$(ONLY),-e $(env)) $(if $(PYENV),--discover $(PYENV))
 
 docs: .venv/installed ## build the documentation, docs/_build/index.html, and fail on any warning
 	$(BIN)/python -m sphinx -n -q -W --keep-going -b html docs docs/_build
@@ -62,4 +72,4 @@ lint: .venv/installed ## check style and types
 	$(BIN)/mypy
 
 clean: ## remove what these commands made, but no spool
-	rm -rf .venv .bench docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .tox .bench docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

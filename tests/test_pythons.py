@@ -1,0 +1,43 @@
+"""What `make pythons` tests is what pyproject.toml promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = (ROOT / "pyproject.toml").read_text()  # read as text: Python 3.10 has no tomllib
+
+
+def bounds(text: str, relation: str) -> dict[str, str]:
+    """The versions that stand behind names."""
+    return dict(re.findall(rf"^\W*([A-Za-z_-]+){relation}([\d.]+)", text, re.MULTILINE))
+
+
+def promised() -> dict[str, str]:
+    """The lower bounds of what users install, extras included."""
+    needed = PROJECT.partition("\ndependencies = [")[2].partition("\n]")[0]
+    extras = PROJECT.partition("[project.optional-dependencies]")[2].partition("\ndocs = [")[0]
+    return bounds(needed + extras.replace("[", "\n"), ">=")
+
+
+def test_the_lower_bounds_are_tested_as_they_stand_in_the_project() -> None:
+    tested = bounds((ROOT / "tests" / "lowest.txt").read_text(), "==")
+    expected = promised()
+    del expected["pyuwsgi"]  # one server at a time
+    expected["opentelemetry-sdk"] = expected["opentelemetry-api"]  # what tests need beside it
+    assert len(expected) == 10
+    assert tested == expected
+
+
+def test_the_requirements_of_the_reference_app_are_those_of_the_project() -> None:
+    required = bounds((ROOT / "requirements.txt").read_text(), ">=")
+    expected = promised()
+    assert {name: expected.get(name, bound) for name, bound in required.items()} == required
+
+
+def test_every_python_that_is_promised_is_tested() -> None:
+    promised = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
+    tested = PROJECT.partition("\nenv_list = ")[2].partition("\n")[0]
+    assert promised[0] == PROJECT.partition('requires-python = ">=')[2].partition('"')[0]
+    assert all(f'"{each}"' in tested for each in promised)
