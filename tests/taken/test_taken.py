@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,32 +30,6 @@ from tests.test_crash_states import check
 from tests.world import World, killed_at, new_world, one_process_pool, points
 
 BROKEN = OSError(errno.EIO, "Input/output error")
-
-
-@pytest.fixture
-def world(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    one_process_pool(monkeypatch)
-    with new_world(memory / "world", SPOOLER_DURABILITY="process") as world:
-        monkeypatch.setattr("flask_spooler.dispatch.desks", [world.state.desk])
-        yield world
-
-
-@pytest.fixture
-def spool(world: World) -> Spool:
-    return world.state.engine.spool
-
-
-@pytest.fixture
-def ledger(world: World) -> Ledger:
-    return world.state.engine.ledger
-
-
-@pytest.fixture
-def one_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all processes belong to one server, so that the end of one is a crash."""
-    boot = _uwsgi.boot()
-    monkeypatch.setattr(_uwsgi, "boot", lambda: boot)
-    monkeypatch.setattr(_uwsgi, "_boot_name", lambda pid: str(boot))
 
 
 def queued(world: World, *words: str, **options: Any) -> list[str]:

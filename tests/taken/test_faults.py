@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import apsw
 import msgspec
@@ -20,7 +19,7 @@ from flask_spooler.housekeeper import Housekeeper
 from flask_spooler.ledger import Ledger
 from flask_spooler.spool import CORRUPT, DONE, WAITING, Spool
 from tests.helpers import files, known, wait_until
-from tests.test_taken import (
+from tests.taken.test_taken import (
     hand_over,
     in_spooler,
     outcomes,
@@ -32,34 +31,14 @@ from tests.test_taken import (
     task,
     waiting_job,
 )
-from tests.world import World, new_world, one_process_pool
+from tests.world import World
 
 
 @pytest.fixture
-def world(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    one_process_pool(monkeypatch)
-    with new_world(memory / "world", SPOOLER_DURABILITY="process") as world:
-        monkeypatch.setattr("flask_spooler.dispatch.desks", [world.state.desk])
-        world.state.engine.ledger.patience = 0.05
-        yield world
-
-
-@pytest.fixture
-def spool(world: World) -> Spool:
-    return world.state.engine.spool
-
-
-@pytest.fixture
-def ledger(world: World) -> Ledger:
-    return world.state.engine.ledger
-
-
-@pytest.fixture
-def one_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all processes belong to one server, so that the end of one is a crash."""
-    boot = _uwsgi.boot()
-    monkeypatch.setattr(_uwsgi, "boot", lambda: boot)
-    monkeypatch.setattr(_uwsgi, "_boot_name", lambda pid: str(boot))
+def world(world: World) -> World:
+    """One whose ledger is not waited for."""
+    world.state.engine.ledger.patience = 0.05
+    return world
 
 
 @contextmanager
