@@ -8,6 +8,7 @@ following job at the end of one.
 
 from __future__ import annotations
 
+import contextvars
 import os
 from typing import Final
 
@@ -78,7 +79,8 @@ def hand_over(desk: Desk, window: str) -> bool:
     data, lock = held
     try:
         packet = parse_file(data) | {"spooler_task_name": os.fsencode(window)}
-        if desk.handle(packet) == SPOOL_OK:
+        # In a spooler there is neither the request nor another context of whoever enqueued it.
+        if contextvars.Context().run(desk.handle, packet) == SPOOL_OK:
             spool.finish(window)
     except PacketError as error:
         quarantine(desk.worker.app, desk.worker.engine, window, str(error))

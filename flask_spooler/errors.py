@@ -74,6 +74,16 @@ class OptionError(SpoolerError, ValueError):
         self.expected = expected
 
 
+class NotATask(SpoolerError, TypeError):
+    """A function that does nothing when it is called, so it cannot be a task."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"expected {name} to be a function or an async def function, got: a generator; its "
+            "body would never run: call or loop over it in a function, and make that the task"
+        )
+
+
 class DuplicateTask(SpoolerError):
     """Two functions under one stored name: a job could not know which one it means."""
 

@@ -2,12 +2,15 @@
 
 Owns what surrounds a task while it runs: the app context, `current_job`, the soft and the hard
 time limit, the abort by signal, and the guarantee that nothing a task raises, returns or leaves
-behind gets further than an `Outcome`. The limits need the main thread, where uWSGI runs spooler
-callables; elsewhere (tests, `SPOOLER_EAGER`) they are not armed.
+behind gets further than an `Outcome`. Context variables that it sets end with it. The limits need
+the main thread, where uWSGI runs spooler callables; elsewhere (tests, `SPOOLER_EAGER`) they are not
+armed.
 """
 
 from __future__ import annotations
 
+import contextvars
+import inspect
 import math
 import signal
 import threading
@@ -16,13 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 from flask import Flask
 
 from . import _uwsgi
 from ._uwsgi import ABORT
+from .contexts import task_context
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge, StepError
 from .interrupts import deliver, forget, set_handler
@@ -68,8 +72,9 @@ def perform(
     when the abort signal comes, or had come before: the signal itself only means *look*.
     """
     try:
-        with running(current), _limits(attempt.job, is_cancelled):
-            result = _call(attempt, app)
+        call = _call(attempt.task, app)
+        with running(current), _limits(attempt.job, is_cancelled, call.interrupt):
+            result = contextvars.copy_context().run(_run, attempt, app, call)
         return _returned(attempt.task, result, longest_result)
     except Retry as asked:
         return AskedAgain(asked.delay, error_info(asked))
@@ -85,11 +90,41 @@ def perform(
         return _failed(attempt, error)
 
 
-def _call(attempt: Attempt, app: Flask) -> Any:
+class Call(Protocol):
+    """A call of a task's function, which can be interrupted."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def interrupt(self, reason: BaseException) -> None: ...
+
+
+class PlainCall:
+    """A call that is interrupted by an exception, wherever it is."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._function(*args, **kwargs)
+
+    def interrupt(self, reason: BaseException) -> NoReturn:
+        """Raise `reason` out of the signal handler that this is called in."""
+        raise reason
+
+
+def _call(task: Task[..., Any], app: Flask) -> Call:
+    if not task.is_async:
+        return PlainCall(task.function)
+    from .coroutines import AsyncCall
+
+    return AsyncCall(app, task.function)
+
+
+def _run(attempt: Attempt, app: Flask, call: Call) -> Any:
     args, kwargs = attempt.task.arguments.thaw(attempt.job.kwargs)
-    with app.app_context():
-        function = attempt.task.function
-        return (app.ensure_sync(function) if attempt.task.is_async else function)(*args, **kwargs)
+    with task_context(app):
+        return call(*args, **kwargs)
 
 
 def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
@@ -97,6 +132,10 @@ def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
         return Succeeded(None)
     if result is SPOOL_RETRY:
         return AskedAgain(None, error_info(Retry(reason="the task returned SPOOL_RETRY")))
+    later = _does_its_work_later(result)
+    if later:
+        problem = f"{task.name} returned {later} instead of doing its work"
+        return Failed(ErrorInfo("TypeError", problem), again=False)
     try:
         data = None if result is None else msgspec.json.encode(result)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -106,6 +145,18 @@ def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
         too_large = PayloadTooLarge(f"the result of {task.name}", len(data), longest)
         return Failed(error_info(too_large), again=False)
     return Succeeded(data)
+
+
+def _does_its_work_later(result: Any) -> str:
+    """Say what a result is that nobody has awaited or iterated, and how to mend it; else ""."""
+    if inspect.iscoroutine(result):
+        result.close()  # else Python warns of it, some time later
+        return "a coroutine (make the task itself async def, and await it there)"
+    if inspect.isawaitable(result):
+        return f"a {type(result).__name__} to be awaited (make the task async def, and await it)"
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        return f"a {type(result).__name__} (loop over it inside the task)"
+    return ""
 
 
 def _failed(attempt: Attempt, error: BaseException) -> Failed:
@@ -135,7 +186,9 @@ def _writable(text: str) -> str:
 
 
 @contextmanager
-def _limits(job: Job, is_cancelled: Callable[[], bool]) -> Iterator[None]:
+def _limits(
+    job: Job, is_cancelled: Callable[[], bool], interrupt: Callable[[BaseException], None]
+) -> Iterator[None]:
     """Arm timeout, hard timeout and abort; whatever comes late is dropped with the job."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -151,11 +204,11 @@ def _limits(job: Job, is_cancelled: Callable[[], bool]) -> Iterator[None]:
 
     def time_is_up() -> None:
         if active:
-            raise JobTimeout(job.timeout or 0.0)
+            interrupt(JobTimeout(job.timeout or 0.0))
 
     def look() -> None:
         if active and is_cancelled():
-            raise JobCancelled
+            interrupt(JobCancelled())
 
     abort_before = set_handler(ABORT, on_abort)
     alarm_before = set_handler(ALARM, on_alarm)

@@ -7,6 +7,7 @@ engine when it is enqueued, so the decorator works at import time, before any ap
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ import msgspec
 from .arguments import Arguments
 from .current import CurrentJob, inside_task, running
 from .engine import SpoolEngine
-from .errors import ArgumentError
+from .errors import ArgumentError, ExtraMissing, NotATask
 from .handle import JobHandle
 from .job import QUEUED, SCHEDULED, Job, new_id
 from .options import Exceptions, Options, dereference, reference
@@ -46,9 +47,13 @@ class Task(Generic[P, R]):
     """A function under a stored name, with the options its jobs have by default."""
 
     def __init__(self, home: Home, function: Callable[P, R], name: str, options: Options) -> None:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise NotATask(name)
         functools.update_wrapper(self, function)
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)
+        if self.is_async and importlib.util.find_spec("asgiref") is None:
+            raise ExtraMissing(f"the async def task {name}", "asgiref", "async")
         self.name = name
         self.options = options
         self.arguments = Arguments(name, function)
@@ -62,12 +67,22 @@ class Task(Generic[P, R]):
         """
         if inside_task():
             return self.function(*args, **kwargs)
+        if self.is_async:
+            return self._awaited(*args, **kwargs)  # type: ignore[return-value]
+        with running(self._nobodys_job()):
+            return self.function(*args, **kwargs)
+
+    async def _awaited(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        # The function's body runs when it is awaited, so the job has to be there then.
+        with running(self._nobodys_job()):
+            return await self.function(*args, **kwargs)  # type: ignore[misc]
+
+    def _nobodys_job(self) -> CurrentJob:
         now = time.time()
-        nobody = Job(
+        job = Job(
             id=new_id(), task=self.name, kwargs=msgspec.Raw(b"{}"), enqueued_at=now, due_at=now
         )
-        with running(CurrentJob(nobody, 1, None)):
-            return self.function(*args, **kwargs)
+        return CurrentJob(job, 1, None)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"

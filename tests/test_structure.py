@@ -23,6 +23,7 @@ LAYERS = [
     ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "steps", "current", "tidy"],
     ["threads"],
+    ["databases", "contexts", "coroutines"],
     ["log", "capture"],
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],
