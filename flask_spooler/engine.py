@@ -105,15 +105,19 @@ class SpoolEngine:
         All or none, unless the machine fails in between: then each is whole or absent.
         """
         for job in jobs:
-            size = len(bytes(job.kwargs))
-            if size > self.max_payload:
-                raise PayloadTooLarge(f"the arguments of {job.task}", size, self.max_payload)
+            self.check_size(job)
         try:
             return self._publish(jobs)
         except LedgerError as error:
             raise EnqueueError(str(self.ledger.path), error) from error
         except OSError as error:
             raise EnqueueError(str(self.spool.root), error) from error
+
+    def check_size(self, job: Job) -> None:
+        """Raise `PayloadTooLarge` for a job whose arguments are beyond the limit."""
+        size = len(bytes(job.kwargs))
+        if size > self.max_payload:
+            raise PayloadTooLarge(f"the arguments of {job.task}", size, self.max_payload)
 
     def _publish(self, jobs: list[Job]) -> list[str]:
         """Write the files aside, then rename them and insert their rows in one transaction.

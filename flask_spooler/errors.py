@@ -133,6 +133,28 @@ class StepError(SpoolerError, TypeError):
         )
 
 
+class NoSession(SpoolerError):
+    """A job was to be enqueued after a commit, and nothing says of which session."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no session whose commit could be waited for: set up Flask-SQLAlchemy with "
+            "db.init_app(app), or give the Spooler a callable that returns the session, as in "
+            "Spooler(session=Session); or call enqueue() after the commit"
+        )
+
+
+class NoTransaction(SpoolerError):
+    """A job was to be enqueued after a commit, and the session is in no transaction."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(
+            f"cannot enqueue {task} after a commit: the session is in no transaction, so perhaps "
+            "it was committed before; call enqueue_after_commit() between the first change and "
+            "the commit, or enqueue(), which publishes at once"
+        )
+
+
 class PayloadTooLarge(SpoolerError, ValueError):
     """Arguments, or a result, beyond `SPOOLER_MAX_PAYLOAD` bytes."""
 

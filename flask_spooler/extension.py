@@ -7,6 +7,7 @@ inside uWSGI it also becomes the process's spooler callable.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app, has_app_context
 
-from . import _uwsgi, doctor
+from . import _uwsgi, databases, doctor
+from .after_commit import Waiting, session_of, wait_for_commit
 from .config import Config, read_config
 from .dashboard import mount
 from .dispatch import Desk, Handler, open_desk
@@ -63,9 +65,15 @@ class Spooler:
     Make one at the top of a module, decorate functions with `task`, and call `init_app` where the
     app is made. Several apps in one process are fine: outside an app context a job goes to the
     only app there is, and with several the context decides.
+
+    `session` is a callable that returns the SQLAlchemy session whose commit `enqueue_after_commit`
+    waits for, such as a `scoped_session`; not needed with Flask-SQLAlchemy.
     """
 
-    def __init__(self, app: Flask | None = None) -> None:
+    def __init__(
+        self, app: Flask | None = None, *, session: Callable[[], Any] | None = None
+    ) -> None:
+        self._session = session
         self.tasks: dict[str, Task[..., Any]] = {}
         self._apps: list[Flask] = []
         self._bare: Handler | None = None
@@ -181,10 +189,26 @@ class Spooler:
 
         Nothing has happened where `job_id` is that of another one, which holds the unique key.
         """
+        self._enqueued(self._app, job, job_id)
+
+    def after_commit(self, job: Job) -> None:
+        """Let a job wait for the commit of the current session; called by tasks."""
+        app = self._app
+        session = session_of(app, self._session)
+        wait_for_commit(session, Waiting(app, job, functools.partial(self._publish, app)))
+
+    def _publish(self, app: Flask, jobs: list[Job]) -> None:
+        # To the app of the context in which they were called for, whatever the context is now.
+        job_ids = app.extensions[EXTENSION].engine.submit_many(jobs)
+        for job, job_id in zip(jobs, job_ids, strict=True):
+            self._enqueued(app, job, job_id)
+
+    @staticmethod
+    def _enqueued(app: Flask, job: Job, job_id: str) -> None:
         if job_id != job.id:
             return
-        announce(job_enqueued, self._app, job_id=job_id, task=job.task)
-        state = self._state
+        announce(job_enqueued, app, job_id=job_id, task=job.task)
+        state: AppState = app.extensions[EXTENSION]
         if state.config.eager and not job.is_scheduled:
             run_now(state.desk, job_id)
 
@@ -219,6 +243,7 @@ class Spooler:
         engine.serves = _uwsgi.has_pool()
         engine.prepare()
         take_part(engine, config.grace)
+        databases.take_part(app)
         open_desk(desk)
         doctor.take_part(app)
         if not _uwsgi.only_enqueues():  # else it would hold the lock, with no pool to wake

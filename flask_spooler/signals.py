@@ -25,6 +25,8 @@ job_dead = _signals.signal("job-dead", "job_id, task, attempt, outcome, error")
 job_cancelled = _signals.signal("job-cancelled", "job_id, task, attempt")
 job_expired = _signals.signal("job-expired", "job_id, task")
 job_put_off = _signals.signal("job-put-off", "job_id, task, why, seconds: kept, not run now")
+job_dropped = _signals.signal("job-dropped", "job_id, task, why: never published")
+job_unpublished = _signals.signal("job-unpublished", "job_id, task, error: after its commit")
 file_quarantined = _signals.signal("file-quarantined", "name, why: moved to corrupt/")
 spool_trouble = _signals.signal("spool-trouble", "what, error: needs a person's look")
 housekeeping_done = _signals.signal("housekeeping-done", "what, count: nothing to worry about")
@@ -48,6 +50,14 @@ _LINES: dict[str, tuple[int, str]] = {
     "job-put-off": (
         logging.WARNING,
         "job %(job_id)s put off by %(seconds)g s: %(task)s: %(why)s",
+    ),
+    "job-dropped": (
+        logging.WARNING,
+        "job %(job_id)s was not enqueued after the commit: %(task)s: %(why)s",
+    ),
+    "job-unpublished": (
+        logging.ERROR,
+        "job %(job_id)s is missing, although its transaction is committed: %(task)s: %(error)s",
     ),
     "file-quarantined": (
         logging.ERROR,

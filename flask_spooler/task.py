@@ -42,6 +42,8 @@ class Home(Protocol):
 
     def enqueued(self, job: Job, job_id: str) -> None: ...
 
+    def after_commit(self, job: Job) -> None: ...
+
 
 class Task(Generic[P, R]):
     """A function under a stored name, with the options its jobs have by default."""
@@ -110,6 +112,24 @@ class Task(Generic[P, R]):
         job_id = engine.submit(job)
         self._home.enqueued(job, job_id)
         return JobHandle(engine, job_id, SCHEDULED if job.is_scheduled else QUEUED)
+
+    def enqueue_after_commit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
+        """Publish one job when the database session has committed; never after a rollback.
+
+        The session is that of Flask-SQLAlchemy, or what the `Spooler` was given as `session`. A
+        savepoint's jobs are dropped when it is rolled back, and else wait for the outermost commit.
+        Arguments are checked now. The handle has the job's id; until the commit there is no such
+        job, and its other attributes raise `JobNotFound`. A `delay` counts from this call.
+
+        Raises what `enqueue` does for wrong arguments, `NoTransaction` where there is nothing to
+        commit, and `NoSession`. A failure to publish after the commit is announced by the signal
+        `job_unpublished` and logged: the commit has happened, so it must not look as if it failed.
+        """
+        engine = self._home.engine
+        job = self.job(args, kwargs, time.time())
+        engine.check_size(job)
+        self._home.after_commit(job)
+        return JobHandle(engine, job.id)
 
     def enqueue_many(self, calls: Iterable[tuple[Any, ...] | dict[str, Any]]) -> list[JobHandle]:
         """Publish one job for each call, a tuple of positional or a dict of keyword arguments.

@@ -23,7 +23,7 @@ LAYERS = [
     ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "steps", "current", "tidy"],
     ["threads"],
-    ["databases", "contexts", "coroutines"],
+    ["databases", "contexts", "coroutines", "after_commit"],
     ["log", "capture"],
     ["spool", "ledger"],
     ["window", "engine", "operations", "upkeep", "lifecycle"],
