@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, current_app, g, has_request_context, request, url_for
+from flask.globals import app_ctx
+from flask_sqlalchemy import SQLAlchemy
 
 from flask_spooler import Spooler, current_job
 
@@ -136,6 +138,32 @@ def test_a_task_that_failed_keeps_its_own_error_when_the_teardown_fails_too(
     assert job.error is not None
     assert job.error["message"] == "in the task"
     assert "a teardown function failed, after its task had: in the teardown" in caplog.text
+
+
+def test_a_session_is_closed_although_a_teardown_function_failed(
+    app: Flask, spooler: Spooler
+) -> None:
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db = SQLAlchemy(app)
+    addresses: list[int] = []
+
+    @app.teardown_appcontext
+    def break_down(error: BaseException | None) -> None:
+        if current_job:
+            raise OSError("before the session is removed")
+
+    @spooler.task(max_attempts=1)
+    def work() -> int:
+        addresses.append(id(app_ctx._get_current_object()))  # type: ignore[attr-defined]
+        session = db.session()
+        seen = len(session.info)
+        session.info["dirty"] = True
+        return seen
+
+    for _ in range(20):
+        work.enqueue()
+    assert len(set(addresses)) < 20, "this test is about contexts at the same address"
+    assert db.session.registry.registry == {}
 
 
 def test_the_app_can_be_asked_for_urls_when_it_knows_its_name(app: Flask, spooler: Spooler) -> None:

@@ -76,6 +76,7 @@ class Server:
     options: tuple[str, ...] = ()
     ini: str = "uwsgi.ini"
     spooler_import: str = "jobs"
+    flask_app: str = "jobs"
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -230,7 +231,7 @@ class Server:
 
     def flask(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a ``flask`` command beside the server."""
-        return self.python("-m", "flask", "--app", "jobs:app", *words, check=check)
+        return self.python("-m", "flask", "--app", f"{self.flask_app}:app", *words, check=check)
 
     def python(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a plain Python process beside the server, with its settings."""
