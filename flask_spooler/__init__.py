@@ -19,6 +19,7 @@ from .handle import JobHandle
 from .packets import prepare_spooler_args
 from .retry import SPOOL_OK, SPOOL_RETRY, Discard, Retry, exponential
 from .task import Task
+from .tasks import Tasks
 
 __all__ = [
     "SPOOL_OK",
@@ -37,6 +38,7 @@ __all__ = [
     "Spooler",
     "SpoolerError",
     "Task",
+    "Tasks",
     "UnknownTask",
     "WaitTimeout",
     "current_job",

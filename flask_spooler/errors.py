@@ -57,6 +57,17 @@ class NotInitialised(SpoolerError):
         )
 
 
+class NotRegistered(SpoolerError):
+    """A task of a `Tasks` collection was enqueued that no `Spooler` of this app has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the tasks {name!r} have no Spooler here: register the blueprint that they are "
+            "attached to, or call spooler.register(tasks), before a job is enqueued; with several "
+            "Spoolers push the app context of the app to use"
+        )
+
+
 class ArgumentError(SpoolerError, TypeError):
     """Arguments that do not fit the task, found when they are enqueued and not hours later."""
 

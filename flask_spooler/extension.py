@@ -29,7 +29,6 @@ from .errors import (
     ExtraMissing,
     JobNotFound,
     NotInitialised,
-    OptionError,
     ServerUnfit,
     UnknownTask,
 )
@@ -37,10 +36,12 @@ from .handle import JobHandle
 from .housekeeper import Housekeeper, keepers
 from .job import Job
 from .lifecycle import take_part
-from .options import Options
+from .members import Members
+from .options import task_options
 from .signals import announce, job_enqueued
 from .spool import Spool
 from .task import Task
+from .tasks import ATTACHED, Tasks
 from .worker import Worker
 
 P = ParamSpec("P")
@@ -75,7 +76,7 @@ class Spooler:
     ) -> None:
         self._session = session
         self.tasks: dict[str, Task[..., Any]] = {}
-        self._apps: list[Flask] = []
+        self._apps: Members[Flask] = Members()
         self._bare: Handler | None = None
         if app is not None:
             self.init_app(app)
@@ -99,7 +100,9 @@ class Spooler:
         desk = Desk(worker, config.foreign_packets)
         desk.bare = self._bare
         app.extensions[EXTENSION] = AppState(self, config, engine, desk)
-        self._apps.append(app)
+        self._apps.add(app)
+        for tasks in app.extensions.get(ATTACHED, ()):
+            self.register(tasks)
         mount(app, config.dashboard_prefix)
         if _uwsgi.inside():
             self._serve(app, config, engine, desk)
@@ -124,20 +127,32 @@ class Spooler:
 
         Raises `DuplicateTask` when its name is taken, and `OptionError`.
         """
-        for each in ("at", "delay"):
-            if each in options:
-                raise OptionError(each, "given to using(), for one job", options[each])
-        checked = Options().but(**options)
+        checked = task_options(options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
             stored = name or f"{function.__module__}.{function.__qualname__}"
-            if stored in self.tasks:
-                raise DuplicateTask(stored)
-            task = Task(self, function, stored, checked)
-            self.tasks[stored] = task
-            return task
+            return self.adopt(Task(self, function, stored, checked))
 
         return decorate if function is None else decorate(function)
+
+    def register(self, tasks: Tasks) -> None:
+        """Run the tasks of this collection too, also those that it gets later.
+
+        Raises `DuplicateTask` when one of their names is taken by another task, and then none is
+        registered.
+        """
+        for name, task in tasks.tasks.items():
+            if self.tasks.get(name, task) is not task:
+                raise DuplicateTask(name)
+        self.tasks.update(tasks.tasks)
+        tasks.joined(self)
+
+    def adopt(self, task: Task[P, R]) -> Task[P, R]:
+        """Know a task by its stored name; raise `DuplicateTask` when that is taken."""
+        if task.name in self.tasks:
+            raise DuplicateTask(task.name)
+        self.tasks[task.name] = task
+        return task
 
     def bare(self, function: Handler) -> Handler:
         """Let `function` run unsigned packets that ``uwsgi.spool`` made and no library marks.
@@ -218,9 +233,9 @@ class Spooler:
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             if app in self._apps:
                 return app
-        if len(self._apps) != 1:
+        if self._apps.only is None:
             raise NotInitialised
-        return self._apps[0]
+        return self._apps.only
 
     @property
     def _state(self) -> AppState:

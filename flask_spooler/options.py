@@ -79,6 +79,14 @@ class Options:
                 return now + seconds_of("expires", number)
 
 
+def task_options(given: dict[str, Any]) -> Options:
+    """Return the options of a whole task; raise `OptionError` for those of one job only."""
+    for each in ("at", "delay"):
+        if each in given:
+            raise OptionError(each, "given to using(), for one job", given[each])
+    return Options().but(**given)
+
+
 def _queue(name: str, value: Any) -> str:
     ok = isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
     if not ok or "/" in value or value.startswith("."):

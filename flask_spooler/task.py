@@ -126,7 +126,7 @@ class Task(Generic[P, R]):
         `job_unpublished` and logged: the commit has happened, so it must not look as if it failed.
         """
         engine = self._home.engine
-        job = self.job(args, kwargs, time.time())
+        job = self.job(args, kwargs, engine.clock())
         engine.check_size(job)
         self._home.after_commit(job)
         return JobHandle(engine, job.id)

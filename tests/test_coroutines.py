@@ -16,6 +16,7 @@ import pytest
 from flask import Flask, current_app, g
 
 from flask_spooler import Discard, Retry, Spooler, _uwsgi, current_job
+from flask_spooler.eager import run_now
 from flask_spooler.errors import ExtraMissing, NotATask
 from flask_spooler.handle import JobHandle
 
@@ -85,6 +86,28 @@ def test_a_coroutine_function_can_be_awaited_here_and_now(spooler: Spooler) -> N
         return current_job.attempt
 
     assert asyncio.run(work()) == 1
+
+
+def test_a_finished_step_of_a_coroutine_is_remembered_by_its_next_attempt(
+    app: Flask, spooler: Spooler
+) -> None:
+    ran: list[int] = []
+
+    @spooler.task(backoff=[0.0])
+    async def work() -> int:
+        async def first() -> int:
+            ran.append(current_job.attempt)
+            return 7
+
+        seven = await current_job.step("first", first)
+        if current_job.attempt == 1:
+            raise ValueError("not yet")
+        return seven
+
+    job = work.enqueue()
+    assert job.state == "retrying"
+    run_now(app.extensions["spooler"].desk, job.id)
+    assert (job.state, job.result, ran) == ("succeeded", 7, [1])
 
 
 @pytest.mark.parametrize(

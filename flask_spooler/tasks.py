@@ -1,0 +1,129 @@
+"""`Tasks`: tasks of a blueprint or a package that has no `Spooler` of its own.
+
+Owns the names of such tasks and the way to the `Spooler` that runs them, which is found when a
+job is enqueued: that of the current app, or the only one that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from flask import Blueprint, current_app, has_app_context
+
+from .engine import SpoolEngine
+from .errors import DuplicateTask, NotRegistered
+from .job import Job
+from .members import Members
+from .options import task_options
+from .task import Task
+
+if TYPE_CHECKING:
+    from flask.sansio.app import App
+
+    from .extension import Spooler
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+ATTACHED: Final = "spooler_tasks"
+"""The key in ``app.extensions`` of what came with the app's blueprints."""
+
+
+class Tasks:
+    """Tasks that wait for a `Spooler`: for blueprints and reusable packages.
+
+    Decorate functions with `task`, and `attach` the collection to a blueprint, or pass it to
+    `Spooler.register`. The stored names are ``<name>.<function>``, like endpoints of a blueprint:
+    they stay the same when the module moves.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self._spoolers: Members[Spooler] = Members()
+
+    def __repr__(self) -> str:
+        return f"<Tasks {self.name}>"
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+    @overload
+    def task(
+        self, /, *, name: str | None = None, **options: Any
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
+        """Make a function a task, as ``@tasks.task`` or with options, see `Options`.
+
+        `name` stands in place of the function's own. Raises `DuplicateTask` when it is taken, and
+        `OptionError`.
+        """
+        checked = task_options(options)
+
+        def decorate(function: Callable[P, R]) -> Task[P, R]:
+            stored = f"{self.name}.{name or function.__name__}"
+            if stored in self.tasks:
+                raise DuplicateTask(stored)
+            task = Task(self, function, stored, checked)
+            for spooler in self._spoolers:
+                spooler.adopt(task)
+            self.tasks[stored] = task
+            return task
+
+        return decorate if function is None else decorate(function)
+
+    def attach(self, blueprint: Blueprint) -> None:
+        """Register these tasks with the `Spooler` of each app that `blueprint` is registered with.
+
+        It does not matter which comes first, ``register_blueprint`` or ``spooler.init_app``, nor
+        how often and under which names the blueprint is registered.
+        """
+        blueprint.record(lambda state: self._come_with(state.app))
+
+    def joined(self, spooler: Spooler) -> None:
+        """Know a `Spooler` that has these tasks; called by `Spooler.register`."""
+        self._spoolers.add(spooler)
+
+    def _come_with(self, app: App) -> None:
+        app.extensions.setdefault(ATTACHED, []).append(self)
+        state = app.extensions.get("spooler")
+        if state is not None:
+            state.spooler.register(self)
+
+    @property
+    def engine(self) -> SpoolEngine:
+        """The engine of the app whose jobs these would be."""
+        return self._spooler.engine
+
+    @property
+    def max_attempts(self) -> int:
+        """The `SPOOLER_MAX_ATTEMPTS` of that app."""
+        return self._spooler.max_attempts
+
+    def enqueued(self, job: Job, job_id: str) -> None:
+        """Hand on that a job was enqueued; called by tasks."""
+        self._spooler.enqueued(job, job_id)
+
+    def after_commit(self, job: Job) -> None:
+        """Hand on a job that waits for a commit; called by tasks."""
+        self._spooler.after_commit(job)
+
+    @property
+    def _spooler(self) -> Spooler:
+        if has_app_context():
+            state = current_app.extensions.get("spooler")
+            if state is not None and state.spooler in self._spoolers:
+                found: Spooler = state.spooler
+                return found
+        if self._spoolers.only is None:
+            raise NotRegistered(self.name)
+        return self._spoolers.only
