@@ -54,10 +54,12 @@ class Inbox:
 
 
 async def serve(host: str, port: int) -> None:
-    """Serve until this process is ended."""
+    """Serve as long as the process that started us is there, which may end by kill -9."""
+    parent = os.getppid()
     inbox = Inbox(DATA / "inbox", SECONDS_A_MAIL)
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(inbox), host, port)
-    await server.serve_forever()
+    await asyncio.get_running_loop().create_server(lambda: SMTP(inbox), host, port)
+    while os.getppid() == parent:
+        await asyncio.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ def create_app(**config: Any) -> Flask:
         SMTP_PORT=8025,
         SMTP_SECURITY="none",  # or "starttls", or "tls" from the first byte
         SMTP_USER=None,
-        SMTP_PASSWORD=None,
         SMTP_CA_FILE=None,  # who signed the server's certificate, where the system does not know
         SMTP_TIMEOUT=20,
         MAIL_FROM="Flask-Spooler <post@example.org>",
@@ -33,6 +33,8 @@ def create_app(**config: Any) -> Flask:
         SPOOLER_QUEUES={"mail": {"weight": 1, "limit": 2}},
     )
     app.config.from_prefixed_env()
+    # As it stands: from_prefixed_env reads JSON, and a password may look like a number.
+    app.config["SMTP_PASSWORD"] = os.environ.get("FLASK_SMTP_PASSWORD")
     app.config.from_mapping(config)
     if app.config["SMTP_SECURITY"] not in SECURITIES:
         wrong = app.config["SMTP_SECURITY"]

@@ -47,9 +47,14 @@ def make_report(day: date) -> list[str]:
 
 
 def plan(day: date) -> JobHandle:
-    """Enqueue the night after `day`, at most once, and note which job that is."""
+    """Enqueue the night after `day`, once, and note which job that is."""
     at = moment_after(day, current_app.config["REPORT_AT"], current_app.config["REPORT_ZONE"])
-    job = night.using(at=at, unique=f"night:{day}", tags=["night"]).enqueue(day)
+    task = night.using(at=at, unique=f"night:{day}", tags=["night"])
+    job = task.enqueue(day)
+    found = job.as_dict()
+    if found["state"] == "scheduled" and found["due_at"] != at.timestamp():
+        # It was planned when `REPORT_AT` was another time.
+        job = task.using(on_duplicate="replace").enqueue(day)
     files.note_next(job.id)
     return job
 
