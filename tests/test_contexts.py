@@ -160,9 +160,9 @@ def test_a_session_is_closed_although_a_teardown_function_failed(
         session.info["dirty"] = True
         return seen
 
-    for _ in range(20):
+    while len(set(addresses)) == len(addresses):  # this is about contexts at the same address
         work.enqueue()
-    assert len(set(addresses)) < 20, "this test is about contexts at the same address"
+        assert len(addresses) < 1_000
     assert db.session.registry.registry == {}
 
 
