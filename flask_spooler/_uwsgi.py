@@ -62,6 +62,27 @@ class Boot(NamedTuple):
         return cls(Process(pid, started), reloads)
 
 
+class StandIn(NamedTuple):
+    """A process that does a spooler's part outside uWSGI, as a development server's child does."""
+
+    pid: int
+    parent: int
+    harakiri: Callable[[int], None]
+
+
+_stand_in: StandIn | None = None
+
+
+def stand_in(harakiri: Callable[[int], None]) -> None:
+    """Let this process count as the pool of one, and its parent as the master.
+
+    To be called before anybody asks for `boot`. `harakiri` does what the function of that name
+    would ask the master for.
+    """
+    global _stand_in
+    _stand_in = StandIn(os.getpid(), os.getppid(), harakiri)
+
+
 @functools.cache
 def module() -> ModuleType | None:
     """Return the uwsgi module inside uWSGI, None anywhere else."""
@@ -111,7 +132,7 @@ def spooler_pids() -> list[int]:
     """
     uwsgi = module()
     if uwsgi is None:
-        return []
+        return [] if _stand_in is None else [_stand_in.pid]
     return [pid for pid in uwsgi.spooler_pids() if pid > 0]
 
 
@@ -263,16 +284,22 @@ def harakiri(seconds: int) -> None:
     uwsgi = module()
     if uwsgi is not None:
         uwsgi.set_user_harakiri(seconds)
+    elif _stand_in is not None:
+        _stand_in.harakiri(seconds)
 
 
 def boot() -> Boot:
     """Return which life of which server this process belongs to.
 
-    Outside uWSGI every process is a boot of its own. Asked for once before the master forks, so
-    that a process knows it even when its master is gone.
+    Outside uWSGI every process is a boot of its own, but for a stand-in, which belongs to its
+    parent. Asked for once before the master forks, so that a process knows it even when its master
+    is gone.
     """
     uwsgi = module()
-    master = uwsgi.masterpid() if uwsgi is not None and uwsgi.masterpid() else os.getpid()
+    if uwsgi is not None and uwsgi.masterpid():
+        master = uwsgi.masterpid()
+    else:
+        master = os.getpid() if _stand_in is None else _stand_in.parent
     return _boot(master, os.environ.get("UWSGI_RELOADS", "0"))
 
 

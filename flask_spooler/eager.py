@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextvars
 import os
+from collections.abc import Callable
 from typing import Final
 
-from . import taken, upkeep
+from . import _uwsgi, taken, upkeep
 from .aside import quarantine
 from .dispatch import Desk
 from .errors import PacketError
@@ -67,10 +68,13 @@ def run_left(desk: Desk, now: float) -> int:
     return sum(hand_over(desk, window) for window in left)
 
 
-def hand_over(desk: Desk, window: str) -> bool:
+def hand_over(
+    desk: Desk, window: str, handle: Callable[[_uwsgi.Packet], int] | None = None
+) -> bool:
     """Do with one file of the window what a spooler of uWSGI does; False when others have it.
 
-    uWSGI itself unlinks what is no packet, unseen; here it is kept in ``corrupt/``.
+    `handle` is called in place of the desk itself, as uWSGI calls `dispatch`. uWSGI itself unlinks
+    what is no packet, unseen; here it is kept in ``corrupt/``.
     """
     spool = desk.worker.engine.spool
     held = spool.lock(window)
@@ -80,7 +84,7 @@ def hand_over(desk: Desk, window: str) -> bool:
     try:
         packet = parse_file(data) | {"spooler_task_name": os.fsencode(window)}
         # In a spooler there is neither the request nor another context of whoever enqueued it.
-        if contextvars.Context().run(desk.handle, packet) == SPOOL_OK:
+        if contextvars.Context().run(handle or desk.handle, packet) == SPOOL_OK:
             spool.finish(window)
     except PacketError as error:
         quarantine(desk.worker.app, desk.worker.engine, window, str(error))

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app, has_app_context
 
-from . import _uwsgi, databases, doctor
+from . import _uwsgi, databases, development, doctor
 from .after_commit import Waiting, session_of, wait_for_commit
 from .config import Config, read_config
 from .dashboard import mount
@@ -106,6 +106,8 @@ class Spooler:
         mount(app, config.dashboard_prefix)
         if _uwsgi.inside():
             self._serve(app, config, engine, desk)
+        else:
+            development.take_part(app, config, desk)
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...

@@ -17,6 +17,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -74,15 +75,21 @@ class Housekeeper:
     def run(self) -> None:
         """Wait for the lock of the one housekeeper, then keep house until the process ends."""
         self.engine.prepare()
-        self._register(time.time())
+        self.register(time.time())
         with open(self._spool.housekeeper_lock, "ab", opener=private) as lock:
             self._wait_for(lock.fileno())
-            # Opened for writing too, so that it never reports an end of file.
-            bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)
+            self.keep_house(lambda: True)
+
+    def keep_house(self, goes_on: Callable[[], bool]) -> None:
+        """Do one round after the other, as long as `goes_on` says so; the lock is held."""
+        bell = os.open(self._spool.doorbell, os.O_RDWR | os.O_NONBLOCK)  # a writer: it never ends
+        try:
             self.check_ledger()
-            while True:
+            while goes_on():
                 select.select([bell], [], [], self.round(time.time()))
                 self._hush(bell)
+        finally:
+            os.close(bell)
 
     def _wait_for(self, lock: int) -> None:
         """Wait for the housekeeper's lock; say so when that is not just a reload's last moment."""
@@ -121,7 +128,7 @@ class Housekeeper:
             announce(spool_trouble, self.app, what="a housekeeper failed", error=error)
         os._exit(1)
 
-    def _register(self, now: float) -> None:
+    def register(self, now: float) -> None:
         """Note that this server serves the spool, and forget those that are gone."""
         boot = _uwsgi.boot()
         try:
@@ -152,7 +159,7 @@ class Housekeeper:
                 more = self._forget_old(now) or more
                 self._forget_minutes(int(now // 60))
             if self._survey.meets_another_ledger(now):
-                self._register(now)
+                self.register(now)
             more = self._survey.go_on(now, tick) or more
             next_due = self._ledger.next_due()
         except (LedgerError, OSError) as error:

@@ -58,7 +58,7 @@ RELOAD: Final = int(signal.SIGHUP)
 class SpoolerProcess:
     """A spooler process: its clean state, and whether it was told to end."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, death: int = signal.SIGTERM) -> None:
         self.told_to_end = False
         self.abort_noted = False
         self.spoiled = False
@@ -69,7 +69,9 @@ class SpoolerProcess:
         self._listening: dict[int, Callable[[int, FrameType | None], None]] = {}
         capture.install()
         self._baseline = Baseline(directory)
-        _settle_with_kernel()
+        ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, TIMER_SLACK)
+        # Without a master uWSGI's spooler would go on.
+        die_with(_uwsgi.boot().master.pid, death)
 
     @contextmanager
     def busy(self, on_reload: Callable[[], None]) -> Iterator[None]:
@@ -150,6 +152,12 @@ def this_process() -> SpoolerProcess:
     return _process
 
 
+def become_spooler(directory: str, death: int) -> None:
+    """Make this process a spooler that uWSGI has not forked; its parent's end sends `death`."""
+    global _process
+    _process = SpoolerProcess(directory, death)
+
+
 def take_part(engine: SpoolEngine, grace: float) -> None:
     """Prepare the processes that the master is about to fork; called where the app is set up."""
     directory = os.getcwd()
@@ -207,10 +215,8 @@ def wait_for_jobs(engine: SpoolEngine, grace: float) -> None:
         return
 
 
-def _settle_with_kernel() -> None:
-    """Wake precisely, and get SIGTERM when the master dies: uWSGI would go on without one."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_TIMERSLACK, TIMER_SLACK)
-    libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-    if os.getppid() != _uwsgi.boot().master.pid:
+def die_with(parent: int, number: int) -> None:
+    """Let the kernel send this process a signal when its parent has died."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != parent:
         os._exit(0)  # it died before the line above

@@ -29,7 +29,7 @@ LAYERS = [
     ["window", "engine", "operations", "upkeep", "lifecycle"],
     ["handle", "task", "tasks", "perform", "aside"],
     ["taken", "worker", "dispatch", "eager", "tracing"],
-    ["survey", "housekeeper", "doctor"],
+    ["survey", "housekeeper", "doctor", "development"],
     ["dashboard"],
     ["extension"],
     ["__init__"],

@@ -165,6 +165,10 @@ def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]
         master = _uwsgi.Boot.parse(note.boot).master.pid
         yield from examine_unit(unit_of(master), state.config.grace)
         yield from examine_first(master, *first_process(master))
+    elif at_home and (pid := _development_server(state)):
+        problem = f"the development server {pid} runs the jobs, one at a time"
+        fix = "for production, start uwsgi --ini uwsgi.ini; examine its options with --ini"
+        yield worth_knowing("server", problem, fix)
     elif at_home:
         problem = "a server works on this spool, but not one that can be seen from here"
         fix = "run this where the server runs: in its container, with its process namespace"
@@ -178,6 +182,15 @@ def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]
     if web is not None and web.is_alive:
         for finding in server.examine_server(_as_noted(state, web, has_housekeeper=False)):
             yield replace(finding, name=f"web: {finding.name}")
+
+
+def _development_server(state: State) -> int | None:
+    """Return the process of a server that lives and has left no note, as all of uWSGI's do."""
+    try:
+        boots = [boot for boot in state.engine.ledger.servers() if _uwsgi.lives_on(boot)]
+    except LedgerError:
+        return None
+    return _uwsgi.Boot.parse(boots[0]).master.pid if boots else None
 
 
 def _as_noted(state: State, note: ServerNote, has_housekeeper: bool) -> server.Server:

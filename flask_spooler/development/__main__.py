@@ -1,0 +1,9 @@
+"""``python -m flask_spooler.development``: for the development server, which starts it itself."""
+
+from __future__ import annotations
+
+import sys
+
+from .child import main
+
+sys.exit(main(sys.argv[1:]))
