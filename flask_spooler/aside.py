@@ -20,7 +20,7 @@ from .errors import LedgerError
 from .job import DEAD, FINAL, RETRYING, RUNNING, SUCCEEDED
 from .ledger import Transaction
 from .record import Change, ErrorInfo, Row, Unrecorded
-from .signals import announce, file_quarantined, spool_trouble
+from .signals import announce, announce_loss, file_quarantined, spool_trouble
 
 PUT_OFF_UNDELETABLE: Final = 3600.0
 """Seconds until the file of a finished job is looked at again that cannot be removed."""
@@ -36,6 +36,7 @@ def quarantine(app: Flask, engine: SpoolEngine, window: str, why: str) -> None:
     if job_id is None:
         return
     error = ErrorInfo("Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}")
+    lost: Row | None = None
     with contextlib.suppress(LedgerError), engine.ledger.transaction() as rows:
         row = rows.row(job_id)
         # A name alone proves nothing: another file may lie where the job's own should.
@@ -43,6 +44,10 @@ def quarantine(app: Flask, engine: SpoolEngine, window: str, why: str) -> None:
             now = engine.clock()
             _end_lost(rows, row, DEAD, now, now, error)
             rows.close(job_id, DEAD, now, error)
+            if row.state not in FINAL and rows.known(job_id).state == DEAD:
+                lost = row
+    if lost is not None:
+        announce_loss(app, lost, error)
 
 
 def send_back(engine: SpoolEngine, window: str, seconds: float, why: ErrorInfo) -> None:

@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flask import Flask
+
 from . import _uwsgi
 from .errors import DuplicateJob, EnqueueError, LedgerError, OtherKey, PayloadTooLarge
-from .job import QUEUED, SCHEDULED, Job, encode_packet
+from .job import CANCELLED, QUEUED, SCHEDULED, Job, encode_packet
 from .ledger import Ledger, Transaction
 from .queues import Queues
+from .signals import announce, job_cancelled
 from .spool import Spool, fingerprint
 from .window import Window
 
@@ -58,6 +61,8 @@ class SpoolEngine:
         self.ledger = Ledger(spool.ledger, self.prepare, sync=spool.sync)
         self.max_payload = max_payload
         self.window = Window(spool, queues or Queues(), clock)
+        self.app: Flask | None = None
+        """The app whose jobs these are, the sender of their signals."""
         self.serves = False
         """Whether this process belongs to the server whose spoolers run the jobs."""
         self._given_key = key
@@ -145,6 +150,7 @@ class SpoolEngine:
             raise
         if replaced:
             self._bury(replaced)
+            self._tell(replaced)
         else:
             self._sync(jobs, places)
         _uwsgi.wake(sleepers)
@@ -226,6 +232,15 @@ class SpoolEngine:
         for job_id in replaced:
             with contextlib.suppress(OSError):  # its row is final: whoever finds the file sees that
                 self.spool.bury_waiting(job_id)
+
+    def _tell(self, replaced: list[str]) -> None:
+        """Say which of the replaced jobs are cancelled by it; one that runs ends by itself."""
+        for job_id in replaced:
+            with contextlib.suppress(LedgerError):
+                row = self.ledger.record(job_id)
+                if row is not None and row.state == CANCELLED:
+                    facts = {"job_id": job_id, "task": row.task, "attempt": row.attempt}
+                    announce(job_cancelled, self.app, **facts)
 
     def _take_back(self, published: list[Place]) -> bool:
         """Withdraw jobs that may not be on the disk; False where it is too late: they do run.

@@ -11,6 +11,7 @@ from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import JobNotFound, JobStateError
 from .job import CANCELLED, FINAL, REVIVABLE, RUNNING
+from .signals import announce, job_cancelled
 from .spool import DEAD, TAKEN, WAITING
 
 
@@ -32,6 +33,8 @@ def cancel(engine: SpoolEngine, job_id: str) -> str:
     if row.state == RUNNING:
         _uwsgi.abort(row.process)
         return RUNNING
+    facts = {"job_id": job_id, "task": row.task, "attempt": row.attempt}
+    announce(job_cancelled, engine.app, **facts)
     if row.window is None:
         engine.spool.bury_waiting(job_id)
     return CANCELLED

@@ -1,27 +1,31 @@
 """What happened, as blinker signals with the app as sender.
 
 Owns the signals and the one receiver that turns them into log lines: there are no log strings in
-the logic. Receivers get keyword arguments as listed; an exception in a receiver is logged by the
-sender's side and changes nothing for the job.
+the logic. Receivers get keyword arguments as listed, after the commit that makes the thing true.
+Each is called by itself: an exception in one is logged, and changes nothing for the job or for the
+other receivers.
 """
 
 from __future__ import annotations
 
 import logging
+from inspect import iscoroutinefunction
 from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-from .job import Job
-from .record import Change, Row
+from .errors import JobTimeout
+from .record import Change, ErrorInfo, Row
 
 _signals = Namespace()
 
 job_enqueued = _signals.signal("job-enqueued", "job_id, task: published and committed")
 job_started = _signals.signal("job-started", "job_id, task, attempt: before the task runs")
 job_succeeded = _signals.signal("job-succeeded", "job_id, task, attempt, seconds")
-job_retrying = _signals.signal("job-retrying", "job_id, task, attempt, outcome, error, due_at")
-job_dead = _signals.signal("job-dead", "job_id, task, attempt, outcome, error")
+job_retrying = _signals.signal(
+    "job-retrying", "job_id, task, attempt, outcome, error, traceback, due_at"
+)
+job_dead = _signals.signal("job-dead", "job_id, task, attempt, outcome, error, traceback")
 job_cancelled = _signals.signal("job-cancelled", "job_id, task, attempt")
 job_expired = _signals.signal("job-expired", "job_id, task")
 job_put_off = _signals.signal("job-put-off", "job_id, task, why, seconds: kept, not run now")
@@ -68,10 +72,9 @@ _LINES: dict[str, tuple[int, str]] = {
 }
 
 
-def announce_end(app: Any, job: Job, row: Row, change: Change) -> None:
+def announce_end(app: Any, row: Row, change: Change) -> None:
     """Tell how an attempt ended and what the job is by it."""
-    facts = {"job_id": job.id, "task": job.task, "attempt": row.attempt}
-    error = f"{change.error.type}: {change.error.message}" if change.error else ""
+    facts = {"job_id": row.id, "task": row.task, "attempt": row.attempt}
     match change.state:
         case "succeeded":
             seconds = change.ended_at - (row.started_at or change.ended_at)
@@ -79,20 +82,39 @@ def announce_end(app: Any, job: Job, row: Row, change: Change) -> None:
         case "cancelled":
             announce(job_cancelled, app, **facts)
         case "retrying":
-            facts |= {"outcome": change.outcome, "error": error}
-            announce(job_retrying, app, due_at=change.due_at, **facts)
+            facts |= {"outcome": change.outcome, "due_at": change.due_at}
+            announce(job_retrying, app, **facts, **_error(change.error))
         case _:
-            announce(job_dead, app, outcome=change.outcome, error=error, **facts)
+            announce(job_dead, app, outcome=change.outcome, **facts, **_error(change.error))
+
+
+def announce_loss(app: Any, row: Row, why: ErrorInfo) -> None:
+    """Tell of a job that is dead without the end of an attempt: its file or outcome is lost."""
+    facts = {"job_id": row.id, "task": row.task, "attempt": row.attempt}
+    announce(job_dead, app, outcome="lost", **facts, **_error(why))
+
+
+def _error(error: ErrorInfo | None) -> dict[str, str]:
+    if error is None:
+        return {"error": "", "traceback": ""}
+    return {"error": f"{error.type}: {error.message}", "traceback": error.traceback or ""}
 
 
 def announce(signal: NamedSignal, app: Any, **facts: Any) -> None:
-    """Log the event and send its signal; a broken receiver is logged and otherwise ignored."""
+    """Log the event and send its signal; a broken receiver is logged and otherwise ignored.
+
+    Receivers may be ``async def``, as for Flask's own signals.
+    """
     level, line = _LINES[signal.name]
     if log.isEnabledFor(level):
         log.log(level, line, facts)
     if not signal.receivers:
         return
-    try:
-        signal.send(app, **facts)
-    except Exception:  # a receiver belongs to the user: its bug must not cost a job
-        log.exception("a receiver of %s failed", signal.name)
+    for receiver in signal.receivers_for(app):
+        try:
+            # Flask's own signals wait for coroutines in the same way.
+            (app.ensure_sync(receiver) if iscoroutinefunction(receiver) else receiver)(app, **facts)
+        except JobTimeout:  # of a task that enqueues: it is for the task
+            raise
+        except Exception:  # a receiver belongs to the user: its bug must not cost a job
+            log.exception("a receiver of %s failed", signal.name)

@@ -28,7 +28,7 @@ from .ledger import Seen, Transaction
 from .lifecycle import this_process
 from .perform import Attempt
 from .record import Change, ErrorInfo, Row
-from .signals import announce, file_quarantined, spool_trouble
+from .signals import announce, announce_end, file_quarantined, spool_trouble
 from .task import Task
 
 Tasks = Mapping[str, Task[..., Any]]
@@ -127,5 +127,6 @@ def _refuse(app: Flask, engine: SpoolEngine, row: Row, why: str) -> None:
     change = Change(outcome="failed", state=DEAD, due_at=row.due_at, ended_at=now, error=error)
     with engine.ledger.transaction() as rows:
         rows.settle(row, change)
+    announce_end(app, row, change)
     if engine.spool.quarantine(row.window or "", kept=kept):
         announce(file_quarantined, app, name=kept, why=why)

@@ -26,7 +26,8 @@ from .job import (
     parse_file,
 )
 from .job import DEAD as DEAD_STATE
-from .record import ErrorInfo, Unrecorded
+from .record import ErrorInfo, Row, Unrecorded
+from .signals import announce, announce_end, announce_loss, job_expired
 from .spool import DEAD, DONE, TAKEN, WAITING, WRITING
 from .window import LOST
 
@@ -73,6 +74,7 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
     A power cut can take back the last commits of the ledger while the moves of files stay,
     and people delete files. Where the file lies now says what the job is.
     """
+    lost: Row | None = None
     with engine.ledger.transaction() as rows:
         row = rows.row(job_id)
         if row is None or row.window is None or engine.spool.in_window(row.window):
@@ -93,6 +95,9 @@ def find_again(engine: SpoolEngine, job_id: str) -> None:
                 rows.close(job_id, DEAD_STATE, engine.clock(), FORGOTTEN)
         else:
             rows.end_lost(job_id, engine.clock(), LOST)
+            lost = row
+    if lost is not None:
+        announce_loss(engine.app, lost, LOST)
 
 
 def look_at_taken(engine: SpoolEngine, job_id: str, now: float) -> bool:
@@ -141,7 +146,10 @@ def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
         change = kept.change
         if row.cancel_asked and change.state == RETRYING:
             change = msgspec.structs.replace(change, state=CANCELLED)
-        rows.settle(msgspec.structs.replace(row, attempt=kept.attempt), change)
+        row = msgspec.structs.replace(row, attempt=kept.attempt)
+        is_news = rows.settle(row, change)
+    if is_news:
+        announce_end(engine.app, row, change)
     place = {SUCCEEDED: None, RETRYING: WAITING}.get(change.state, DEAD)
     engine.spool.clear_done(job_id, place)
     engine.ring()
@@ -150,10 +158,11 @@ def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
 def expire(engine: SpoolEngine, now: float, limit: int) -> int:
     """Close up to `limit` waiting jobs whose `expires` has passed; how many that were."""
     with engine.ledger.transaction() as rows:
-        expired = [job_id for job_id in rows.overdue(now, limit)
-                   if rows.close(job_id, EXPIRED, now, None)]  # fmt: skip
-    for job_id in expired:
-        engine.spool.bury_waiting(job_id)
+        overdue = [rows.known(job_id) for job_id in rows.overdue(now, limit)]
+        expired = [row for row in overdue if rows.close(row.id, EXPIRED, now, None)]
+    for row in expired:
+        engine.spool.bury_waiting(row.id)
+        announce(job_expired, engine.app, job_id=row.id, task=row.task)
     return len(expired)
 
 
@@ -163,7 +172,10 @@ def record_bare(engine: SpoolEngine, job_id: str) -> None:
         if rows.row(job_id) is None:
             job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
             rows.insert_running(job, 1)
+        row = rows.known(job_id)
         rows.end_lost(job_id, engine.clock(), NO_OUTCOME)
+    if row.state not in FINAL:
+        announce_loss(engine.app, row, NO_OUTCOME)
     engine.spool.clear_done(job_id, DEAD)
 
 

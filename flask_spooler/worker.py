@@ -100,6 +100,7 @@ class Worker:
     ) -> None:
         self.app = app
         self.engine = engine
+        engine.app = app
         self.tasks = tasks
         self.max_crashes = max_crashes
         self.grace = grace
@@ -158,7 +159,7 @@ class Worker:
             announce(spool_trouble, self.app, what=f"job {job.id} has to wait", error=error)
             raise self._put_off(opened, "the ledger is not usable", PUT_OFF_LEDGER) from None
         if lost is not None:
-            announce_end(self.app, job, before, lost)
+            announce_end(self.app, before, lost)
         self._act(opened, decision)
         announce(job_started, self.app, job_id=job.id, task=job.task, attempt=row.attempt)
         return Attempt(job, self.tasks[job.task], row, opened.window)
@@ -208,7 +209,7 @@ class Worker:
             except Exception as error:  # whatever it is: the user's code has run
                 raise self._keep_outcome(attempt, change, repr(error)) from None
         self._wake(promoted)
-        announce_end(self.app, attempt.job, attempt.row, change)
+        announce_end(self.app, attempt.row, change)
         return change, following
 
     def put_away(self, attempt: Attempt, change: Change) -> None:
