@@ -168,7 +168,7 @@ def take_part(engine: SpoolEngine, grace: float) -> None:
         # What was there before the fork stays: were it searched for garbage, each process would
         # get a copy of its own of every page that holds an object.
         gc.freeze()
-        if _uwsgi.is_spooler():
+        if _uwsgi.is_spooler() and isinstance(_process, OtherProcess):  # one, of several apps too
             _process = SpoolerProcess(directory)
 
     def leave() -> None:

@@ -92,3 +92,34 @@ def test_a_running_coroutine_can_be_cancelled(shop: Server, tmp_path: Path) -> N
     shop.flask("spooler", "cancel", job_id)
     wait_until(lambda: shop.job(job_id)["state"] == "cancelled")
     assert notes(out) == [["start"], ["cancelled"], ["end"]]
+
+
+def test_one_server_runs_the_jobs_of_two_apps_each_in_its_own(
+    start_server: Start, tmp_path: Path
+) -> None:
+    # The spool of the ini file itself belongs to the reference app, which all spoolers import.
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+    server = start_server(
+        processes=1,
+        options=("--module", "two_apps:app", "--spooler", str(first), "--spooler", str(second)),
+        spooler_import="two_apps",
+        environment={"FIRST_DIRECTORY": str(first), "SECOND_DIRECTORY": str(second)},
+    )
+
+    def succeeded(prefix: str, job_id: str) -> Any:
+        def job() -> Any:
+            return server.get(f"{prefix}/jobs/{job_id}").json
+
+        wait_until(lambda: job()["state"] == "succeeded")
+        return job()["result"]
+
+    for prefix, app in (("", "first"), ("/second", "second")):
+        for delay in (0, 0.3):
+            job_id = server.get(f"{prefix}/enqueue?delay={delay}").json["id"]
+            ran = succeeded(prefix, job_id)
+            assert (ran["app"], ran["spool"]) == (app, app)
+            following = succeeded(prefix, ran["following"])
+            assert following == {"app": app, "spool": app, "following": None}
+    assert "Traceback" not in server.log
