@@ -35,14 +35,13 @@ def connection() -> Iterator[smtplib.SMTP]:
     """Connect to the server of the configuration, and leave politely, or at least leave."""
     config = current_app.config
     host, port, timeout = config["SMTP_HOST"], config["SMTP_PORT"], config["SMTP_TIMEOUT"]
-    trusted = ssl.create_default_context(cafile=config["SMTP_CA_FILE"])
     if config["SMTP_SECURITY"] == "tls":
-        smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=timeout, context=trusted)
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=timeout, context=_trusted())
     else:
         smtp = smtplib.SMTP(host, port, timeout=timeout)
     try:
         if config["SMTP_SECURITY"] == "starttls":
-            smtp.starttls(context=trusted)
+            smtp.starttls(context=_trusted())
         if config["SMTP_USER"]:
             smtp.login(config["SMTP_USER"], config["SMTP_PASSWORD"])
         smtp.ehlo_or_helo_if_needed()  # so that what goes wrong later is about the mail
@@ -61,6 +60,10 @@ def deliver(smtp: smtplib.SMTP, message: EmailMessage) -> None:
         raise _meaning(*next(iter(error.recipients.values()))) from None
     except smtplib.SMTPResponseException as error:
         raise _meaning(error.smtp_code, error.smtp_error) from None
+
+
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=current_app.config["SMTP_CA_FILE"])
 
 
 def _meaning(code: int, said: bytes | str) -> Exception:
