@@ -57,10 +57,10 @@ def test_a_welcome_waits_until_the_mail_server_is_there(
         page = example.submit("/welcome", name="Ada Lovelace", recipient="ada@example.org")
         assert page.status == 200
     example.submit("/welcome", name="Nobody", recipient="nobody@example.org")
-    wait_until(lambda: "not now, is tried again" in example.get("/").text)
+    wait_until(lambda: "not now, is tried again" in example.get("/").text, timeout=30)
     assert "data-live" in example.get("/").text
     mailbox.open()
-    wait_until(lambda: "data-live" not in example.get("/").text, timeout=20)
+    wait_until(lambda: "data-live" not in example.get("/").text, timeout=30)
     (mail,) = mailbox.mails()
     assert mail["To"] == "ada@example.org"
     assert mail["Subject"] == "Welcome, Ada Lovelace"
@@ -70,7 +70,7 @@ def test_a_welcome_waits_until_the_mail_server_is_there(
     wrong = example.submit("/welcome", name="Eve", recipient="eve@example.org, ada@example.org")
     assert (wrong.status, "one address like" in wrong.text) == (400, True)
     example.submit("/welcome", name="Eve\nBcc: all@example.org", recipient="eve@example.org")
-    wait_until(lambda: len(mailbox.mails()) == 2)
+    wait_until(lambda: len(mailbox.mails()) == 2, timeout=30)
     assert mailbox.mails()[1]["Bcc"] is None
 
 
@@ -88,7 +88,7 @@ def test_a_newsletter_killed_in_the_middle_reaches_everybody_and_nobody_twice_bu
         text="All is well.",
         recipients="\n".join(recipients),
     )
-    wait_until(lambda: len(mailbox.mails()) >= 3)
+    wait_until(lambda: len(mailbox.mails()) >= 3, timeout=30)
     example.server.kill()
     sent_before = len(mailbox.mails())
     example.server.start()

@@ -117,10 +117,10 @@ def test_an_album_is_completed_after_a_kill_in_the_middle(
     start_example: Callable[..., Example],
 ) -> None:
     example = start_example("thumbnails")
-    files = {f"{n}.jpg": picture("JPEG", (3600, 2400 + n)) for n in range(4)}
+    files = {f"{n}.jpg": picture("JPEG", (2400, 1600 + n)) for n in range(4)}
     album = example.upload("/albums", "pictures", files).address
     assert "data-live" in example.get(album).text
-    wait_until(lambda: any(each["done"] for each in shown(example, album)))
+    wait_until(lambda: any(each["done"] for each in shown(example, album)), timeout=30)
     example.server.kill()
     example.server.start()
     found = complete(example, album)
