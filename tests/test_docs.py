@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from sphinx.util.inventory import InventoryFile
 
 import flask_spooler
 from flask_spooler import errors, signals, threads
+from flask_spooler.config import CHECKS
 from tests.pages import Block, Reader, a_reader, blocks, compare
 
 ROOT = Path(__file__).parents[1]
@@ -112,6 +114,28 @@ def dead_links(built: Path) -> list[str]:
             elif fragment and file.suffix == ".html" and f'id="{fragment}"' not in file.read_text():
                 dead.append(f"{page.name}: {name}#{fragment}")
     return dead
+
+
+def test_every_setting_stands_in_the_reference_and_no_other() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `SPOOLER_")]
+    assert {name for row in rows for name in re.findall(r"SPOOLER_\w+", row)} == set(CHECKS)
+
+
+def test_every_request_of_the_operations_api_stands_in_the_reference_and_no_other() -> None:
+    description = Path(flask_spooler.__file__).parent / "dashboard" / "openapi.json"
+    paths = json.loads(description.read_text())["paths"]
+    offered = set()
+    for path, methods in paths.items():
+        for method, said in methods.items():
+            asked = [each["name"] for each in said.get("parameters", []) if each["in"] == "query"]
+            offered.add((method.upper(), path, tuple(asked)))
+    rows = re.findall(r"^\| `(GET|POST) ([^`?]+)\??([^`]*)`", (DOCS / "http.md").read_text(), re.M)
+    shown = {
+        (method, path, tuple(name.rstrip("=") for name in query.split("&") if name))
+        for method, path, query in rows
+    }
+    assert shown == offered
 
 
 def a_page(folder: Path, text: str) -> list[Block]:
