@@ -14,10 +14,10 @@ json, yaml  parsed
 text        a picture in letters
 ==========  =====================================================================================
 
-In what is compared ``…`` stands for anything in a line, and on a line of its own for any lines, or
-none. A command that starts a server is left running, and
-ended by the next one; 127.0.0.1:8080 and :5000 mean a free port. Python blocks have the `app` and
-the `spooler` of the quickstart, whose jobs run in a thread of the test.
+Ids, times, lengths of time and process numbers may differ in what is compared; ``…`` stands for
+anything in a line, and on a line of its own for any lines, or none. A command that starts a server
+is left running, and ended by the next one; 127.0.0.1:8080 and :5000 mean a free port. Python
+blocks have the `app` and the `spooler` of the quickstart, whose jobs run in a thread of the test.
 
 ``<!-- not run: why -->`` in front of a block leaves it at its syntax; such blocks are counted.
 ``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees;
@@ -62,6 +62,12 @@ NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 CHECK = re.compile(r"<!-- check:\n(.+?)-->", re.DOTALL)
 COPY = re.compile(r"<!-- copy (\S+) from (\S+) -->")
 FILE = re.compile(r"(?:#|;|<!--) ([\w./-]+\.\w+)(, continued)?(?: -->)?\n")
+VARYING = [
+    (re.compile(r"\b1[0-9a-v]{28}\b"), "ID"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?"), "TIME"),
+    (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "SECONDS"),
+    (re.compile(r"\bprocess \d+"), "process NUMBER"),
+]
 ANY_PORT = re.compile(r"127\.0\.0\.1:(8080|5000)")
 
 
@@ -357,11 +363,17 @@ def split_server(text: str) -> tuple[str, bool, str]:
 
 def compare(expected: str, printed: str) -> None:
     """Raise unless `printed` is as `expected`; of that nothing is compared where it is empty."""
-    wanted = [line.rstrip() for line in expected.strip().splitlines()]
-    got = [line.rstrip() for line in printed.strip().splitlines()]
+    wanted, got = alike(expected), alike(printed)
     pattern = "".join(map(line_pattern, wanted))
     told = f"expected:\n{expected}\ngot:\n{printed}"
     assert not wanted or re.fullmatch(pattern, "".join(f"{line}\n" for line in got)), told
+
+
+def alike(text: str) -> list[str]:
+    """Return lines in which everything that differs from run to run is written in one way."""
+    for pattern, written in VARYING:
+        text = pattern.sub(written, text)
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
 
 
 def line_pattern(line: str) -> str:
