@@ -249,7 +249,7 @@ def test_the_command_line_lists_and_counts_the_jobs_of_a_running_server(
     with client(jobs.spooler, server.directory):
         done = jobs.write.enqueue(str(tmp_path / "out"))
         ended(done)
-        running = jobs.hold.enqueue(str(tmp_path / "out"), 4.0)
+        running = jobs.hold_until.enqueue(str(tmp_path / "out"), str(tmp_path / "go"))
         wait_until(lambda: running.state == "running")
         queued = jobs.write.enqueue(str(tmp_path / "out"))
         later = jobs.write.using(delay=60, queue="mail").enqueue(str(tmp_path / "out"))
@@ -272,6 +272,7 @@ def test_the_command_line_lists_and_counts_the_jobs_of_a_running_server(
     assert "mail" in server.flask("spooler", "stats").stdout
     assert "succeeded" in server.flask("spooler", "show", done.id).stdout
     assert server.flask("spooler", "show", "nobody", check=False).returncode == 1
+    (tmp_path / "go").touch()
 
 
 def test_a_job_enqueued_while_no_server_runs_starts_with_the_next_one(

@@ -94,12 +94,13 @@ def test_a_ledger_of_a_newer_version_is_left_alone_and_jobs_wait(
         job = jobs.write.using(delay=1).enqueue(str(out))
         server.stop()
         connection = apsw.Connection(str(state.engine.spool.ledger))
-        connection.execute("PRAGMA user_version = 99")
+        known = connection.pragma("user_version")
+        connection.pragma("user_version", 99)
         server.start()
         wait_until(lambda: "schema 99" in server.log)
         answer = server.get("/uwsgi_spool?duration=0")
         assert answer.status == 503
         assert not notes(out)
-        connection.execute("PRAGMA user_version = 2")
+        connection.pragma("user_version", known)
         connection.close()
         assert ended(job)["state"] == "succeeded"
