@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from hypothesis import settings
 
@@ -16,6 +19,10 @@ from flask_spooler.engine import SpoolEngine
 from flask_spooler.ledger import Ledger
 from flask_spooler.spool import Spool
 from tests.helpers import KEY
+
+if "mix_stderr" in inspect.signature(CliRunner.__init__).parameters:
+    # Up to click 8.1 a runner tells the two streams apart only when it is asked to.
+    CliRunner.__init__ = functools.partialmethod(CliRunner.__init__, mix_stderr=False)
 
 settings.register_profile("flask_spooler", deadline=None, max_examples=100, database=None)
 settings.load_profile("flask_spooler")

@@ -672,7 +672,7 @@ def test_an_ini_that_cannot_be_followed_is_worth_knowing(run: Run, tmp_path: Pat
 def test_an_ini_that_is_not_there_is_a_wrong_call(run: Run) -> None:
     result = run("--ini", "/nowhere/uwsgi.ini")
     assert result.exit_code == 2
-    assert "/nowhere/uwsgi.ini cannot be read" in result.output
+    assert "/nowhere/uwsgi.ini cannot be read" in result.stderr
 
 
 def found_in(app: Flask) -> dict[str, str]:
