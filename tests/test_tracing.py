@@ -163,6 +163,32 @@ def test_a_run_is_a_consumer_span_linked_to_its_enqueue(world: World, spans: Spa
     assert ran.status.status_code is StatusCode.UNSET
 
 
+def test_jobs_that_a_spooler_takes_by_itself_each_have_a_span_linked_to_their_own_enqueue(
+    world: World, spans: Spans, provider: TracerProvider
+) -> None:
+    requests = []
+    for way in ("well", "fail", "well"):
+        with provider.get_tracer("user").start_as_current_span("request") as request:
+            requests.append((request.get_span_context().trace_id, act(world, way)))
+    assert world.run_ready() == 1, "one call of uWSGI runs all three"
+    asked = {name_of(span): span for span in spans.all(SpanKind.PRODUCER)}
+    runs = spans.all(SpanKind.CONSUMER)
+    assert [(name_of(run)[0], facts(run)["messaging.message.id"]) for run in runs] == requests
+    for run in runs:
+        (enqueued,) = linked(run)
+        assert parent_of(run) == enqueued
+        job_id = facts(asked[enqueued])["messaging.message.id"]
+        assert facts(run)["messaging.message.id"] == job_id
+    assert [run.status.status_code for run in runs] == [
+        StatusCode.UNSET,
+        StatusCode.ERROR,
+        StatusCode.UNSET,
+    ]
+    # What a task sees as the current span is that of its own run, not of the one before.
+    first, _, third = (world.spooler.get(job_id).result for _, job_id in requests)
+    assert [first, third] == [trace.format_span_id(name_of(runs[place])[1]) for place in (0, 2)]
+
+
 def test_the_names_are_those_of_the_conventions(world: World, spans: Spans) -> None:
     from opentelemetry.semconv._incubating.attributes import messaging_attributes as names
     from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,23 @@ def test_shares_are_kept_while_both_queues_have_jobs_that_wait(
     of_mail = [line[2] for line in notes(out) if line[0] == "mail"]
     assert len(set(of_mail)) == 400
     assert [job.id for job in mail][:300] == sorted(of_mail)[:300]
+
+
+def test_shares_are_kept_where_a_second_server_came_to_the_same_spool(
+    start_server: Start, tmp_path: Path
+) -> None:
+    shares = queues({"mail": 3, "default": 1})
+    server, _ = (start_server(processes=1, environment=shares) for _ in range(2))
+    out = tmp_path / "out"
+    with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process"):
+        together = time.time() + 2
+        for queue in ("default", "mail"):
+            jobs.write.using(queue=queue, at=together).enqueue_many([(str(out), queue)] * 240)
+        wait_until(lambda: len(words(out)) == 480, 60)
+    first = Counter(words(out)[:240])
+    # Five standard deviations around 180 of 240.
+    assert abs(first["mail"] - 180) < 34, first
+    assert len({line[2] for line in notes(out)}) == 480
 
 
 def test_a_limit_of_one_is_never_exceeded_while_other_queues_use_the_rest(

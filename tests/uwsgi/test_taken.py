@@ -323,3 +323,21 @@ def test_a_job_whose_end_was_kept_in_done_can_be_taken_by_another_spooler_afterw
 def who_ran(path: Path, handle: JobHandle) -> list[int]:
     """The processes that ran this job, one for each attempt."""
     return [int(line[3]) for line in starts(path) if line[2] == handle.id]
+
+
+def test_a_spooler_that_starts_afresh_after_some_tasks_ends_between_two_taken_jobs(
+    start_server: Start, tmp_path: Path
+) -> None:
+    server = start_server(processes=1, options=("--spooler-max-tasks", "1"))
+    out = tmp_path / "out"
+    with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process") as state:
+        handles = jobs.hold.enqueue_many([(str(out), 0.1)] * 30)
+        wait_until(lambda: all_ended(state), 60)
+        assert {handle.state for handle in handles} == {"succeeded"}
+        assert [outcomes(handle) for handle in handles] == [["succeeded"]] * 30
+    # uWSGI counts one task for each stay, which is a second, and ends the process after it.
+    assert "maximum number of tasks reached" in server.log
+    by = Counter(line[3] for line in starts(out))
+    assert 1 < len(by) < 15, by
+    assert [line[2] for line in starts(out)] == [handle.id for handle in handles]
+    wait_until(lambda: server.files() == [])
