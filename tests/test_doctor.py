@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -738,6 +739,33 @@ def test_a_job_from_the_future_is_found(app: Flask, state: Any) -> None:
 def test_a_key_file_that_was_cut_is_found(app: Flask, state: Any) -> None:
     state.engine.spool.key.write_bytes(b"short")
     assert found_in(app) == {"key": "wrong"}
+
+
+def test_a_wheel_of_uwsgi_that_a_reload_would_not_start_again_is_found(tmp_path: Path) -> None:
+    script, python = tmp_path / "uwsgi", tmp_path / "bin" / "python3"
+    script.write_text("print(flush=True); input()")
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+
+    def seen(*words: Any) -> Path | None:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*words], stdin=pipe, stdout=pipe, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            found = starter.wheel_of(process.pid)
+            process.communicate("\n")
+        return found
+
+    assert seen(python, script) is None, "there is no virtual environment"
+    (tmp_path / "pyvenv.cfg").touch()
+    assert seen(python, script) == python
+    assert seen(python, "-c", "print(flush=True); input()") is None
+    assert starter.wheel_of(-1) is None
+    (found,) = starter.examine_reload(python, None)
+    assert (found.name, found.grade) == ("reload", "wrong")
+    assert f"--binary-path {python}" in found.fix
+    assert list(starter.examine_reload(python, str(python))) == []
+    assert list(starter.examine_reload(None, None)) == []
 
 
 def test_the_housekeepers_lock_tells_whether_it_is_home(spool: Spool) -> None:

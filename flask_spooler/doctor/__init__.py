@@ -43,7 +43,14 @@ from .note import (
     read_note,
     take_note,
 )
-from .starter import examine_first, examine_unit, first_process, unit_of
+from .starter import (
+    examine_first,
+    examine_reload,
+    examine_unit,
+    first_process,
+    unit_of,
+    wheel_of,
+)
 
 __all__ = ["Finding", "examine", "examine_ini", "take_part"]
 
@@ -161,8 +168,10 @@ def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]
         if note.is_complete:
             registered = sorted(state.spooler.tasks)
             yield from application.examine_tasks(registered, note, library_version())
-        yield from server.examine_server(_as_noted(state, note, at_home))
+        noted = _as_noted(state, note, at_home)
+        yield from server.examine_server(noted)
         master = _uwsgi.Boot.parse(note.boot).master.pid
+        yield from examine_reload(wheel_of(master), noted.options.last("binary-path"))
         yield from examine_unit(unit_of(master), state.config.grace)
         yield from examine_first(master, *first_process(master))
     elif at_home and (pid := _development_server(state)):
@@ -256,10 +265,12 @@ def _report(app: Flask) -> None:
         note = complete_note(state.engine.spool, state.engine.key, state.spooler.tasks)
         if note is None:
             return
+        noted, master = _as_noted(state, note, has_housekeeper), _uwsgi.boot().master.pid
         found = [
             *_examine_app(app, state),
-            *server.examine_server(_as_noted(state, note, has_housekeeper)),
-            *examine_unit(unit_of(_uwsgi.boot().master.pid), state.config.grace),
+            *server.examine_server(noted),
+            *examine_reload(wheel_of(master), noted.options.last("binary-path")),
+            *examine_unit(unit_of(master), state.config.grace),
             *_examine_spool(state, servers=False),
         ]
     except Exception as error:  # whatever it is: nobody's job may suffer from being looked after

@@ -25,7 +25,15 @@ Option = tuple[str, str]
 END: Final = ("end", "endif", "endfor", "end-if", "end-for")
 LOOKED_AT: Final = frozenset(
     {
-        *("M", "chmod", "chmod-socket", "die-on-term", "enable-threads", "hook-accepting"),
+        *(
+            "binary-path",
+            "M",
+            "chmod",
+            "chmod-socket",
+            "die-on-term",
+            "enable-threads",
+            "hook-accepting",
+        ),
         *("hook-master-start", "i", "lazy", "lazy-apps", "master", "max-fd", "mount", "mule"),
         *("mules", "need-app", "p", "processes", "py-call-osafterfork"),
         *("py-call-uwsgi-fork-hooks", "single-interpreter", "spooler", "spooler-external"),

@@ -1,4 +1,4 @@
-"""What is wrong with what started a server: the systemd unit, or a shell in a container.
+"""What is wrong with what started a server: the unit, a shell in a container, a wheel of uWSGI.
 
 Owns the question to systemd and how its answer reads. Where there is no systemd, or the server is
 not the main process of a unit, there is nothing to find.
@@ -7,6 +7,7 @@ not the main process of a unit, there is nothing to find.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -111,3 +112,29 @@ def examine_first(master: int, parent: int, first: str) -> Iterator[Finding]:
         problem = f"process 1 is a shell ({first}), which does not hand SIGTERM to the server"
         fix = 'start the server itself, in exec form: CMD ["uwsgi", "--ini", "uwsgi.ini"]'
         yield worth_knowing("process 1", problem, fix)
+
+
+def wheel_of(pid: int) -> Path | None:
+    """Return the Python of a virtual environment in which `pid` runs pyuwsgi; None if it does not.
+
+    The wheel of uWSGI is no program but a module, and its command a script.
+    """
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        called, *script = (Path(os.fsdecode(word)) for word in words[:3])
+        is_wheel = any(word.name in ("uwsgi", "pyuwsgi") for word in script)
+        runs_python = Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")
+        if is_wheel and runs_python and (called.parent.parent / "pyvenv.cfg").exists():
+            return called
+    return None
+
+
+def examine_reload(wheel: Path | None, binary_path: str | None) -> Iterator[Finding]:
+    """See whether a reload leaves the virtual environment.
+
+    uWSGI starts itself anew as the file that it runs. For the wheel that is the Python behind the
+    environment, which has no pyuwsgi.
+    """
+    if wheel is not None and binary_path is None:
+        problem = "a reload ends the server: pyuwsgi would go on outside its virtual environment"
+        yield wrong("reload", problem, f"start it as: uwsgi --binary-path {wheel} --ini uwsgi.ini")

@@ -26,6 +26,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 UWSGI = Path(sys.executable).with_name("uwsgi")
 
+WHEEL = ("--binary-path", sys.executable) if UWSGI.read_bytes()[:2] == b"#!" else ()
+"""pyuwsgi's command is a script, and a reload would leave the virtual environment."""
+
 STANDING = (
     "ledger.db", "key", "wake", "housekeeper", "quarantined", "machine",
     "server.json", "web.json", "try-",
@@ -106,6 +109,7 @@ class Server:
                     "--spooler-import",
                     self.spooler_import,
                     "--disable-logging",  # of requests: one line for each look at a job
+                    *WHEEL,
                     *self.options,
                 ],
                 cwd=ROOT,
