@@ -70,10 +70,7 @@ class Writing:
             if kind is None:
                 raise error
         finally:
-            if self._durable:
-                with contextlib.suppress(apsw.Error):
-                    self._file.sync_commits(False)
-            self._file.end_turn()
+            self._end()
             self._leave()
 
     def _begin(self) -> Transaction:
@@ -86,11 +83,17 @@ class Writing:
                     self._file.sync_commits(True)
                 connection.execute("BEGIN IMMEDIATE")
             except BaseException:
-                self._file.end_turn()
+                self._end()
                 raise
         except (apsw.Error, OSError) as error:
             raise trouble(self._file.path, error) from error
         return Transaction(connection)
+
+    def _end(self) -> None:
+        if self._durable:
+            with contextlib.suppress(apsw.Error):
+                self._file.sync_commits(False)
+        self._file.end_turn()
 
     def _leave(self) -> None:
         self._mutex.release()
