@@ -92,8 +92,12 @@ def keep_outcome(
     job has run. Raises `OSError` where even that is impossible.
     """
     nothing = dict.fromkeys(("result", "error", "progress", "output"))
-    short: Change = msgspec.structs.replace(kept.change, **nothing, steps=())
-    outcomes = [kept, msgspec.structs.replace(kept, change=short)]
+    short: Change = msgspec.structs.replace(kept.change, **nothing)
+    changes = [kept.change, short]
+    if short.steps and short.state in FINAL:
+        # One that runs again needs its steps: rather let it be dead than do them twice.
+        changes.append(msgspec.structs.replace(short, steps=()))
+    outcomes = [msgspec.structs.replace(kept, change=change) for change in changes]
     for outcome in map(msgspec.json.encode, outcomes):
         with contextlib.suppress(OSError):
             engine.spool.set_done(window, job_id, outcome)
