@@ -105,15 +105,15 @@ def enqueue(
     """Enqueue TASK with arguments.
 
     Values are read as JSON where that fits the task's annotation, else as text:
-    flask spooler enqueue tasks.spool_task duration=5
+    flask spooler enqueue tasks.spool_task duration=5, or when=2030-01-31T12:00:00Z
     """
     found = _state().spooler.find_task(task)
-    kwargs = {}
+    values = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals:
             raise click.UsageError(f"expected KEY=VALUE, got: {argument!r}")
-        kwargs[name] = found.arguments.from_text(name, text)
+        values[name] = found.arguments.from_text(name, text)
     options: dict[str, Any] = {"queue": queue, "priority": priority}
     if tags:
         options["tags"] = (*found.options.tags, *tags)
@@ -122,7 +122,8 @@ def enqueue(
     if delay is not None:
         options["delay"] = parse_seconds("--delay", delay)
     given = {name: value for name, value in options.items() if value is not None}
-    job = found.using(**given).enqueue(**kwargs)
+    args, named = found.arguments.placed(values)
+    job = found.using(**given).enqueue(*args, **named)
     _print({"id": job.id, "state": job.enqueued_as} if as_json else job.id)
 
 

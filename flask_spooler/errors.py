@@ -86,12 +86,11 @@ class OptionError(SpoolerError, ValueError):
 
 
 class NotATask(SpoolerError, TypeError):
-    """A function that does nothing when it is called, so it cannot be a task."""
+    """What was decorated cannot be run as a job."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, got: str, way_out: str) -> None:
         super().__init__(
-            f"expected {name} to be a function or an async def function, got: a generator; its "
-            "body would never run: call or loop over it in a function, and make that the task"
+            f"expected {name} to be a function or an async def function, got: {got}; {way_out}"
         )
 
 

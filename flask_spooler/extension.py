@@ -18,6 +18,7 @@ from flask import Flask, current_app, has_app_context
 
 from . import _uwsgi, databases, development, doctor
 from .after_commit import Waiting, session_of, wait_for_commit
+from .arguments import check_function
 from .config import Config, read_config
 from .dashboard import mount
 from .dispatch import Desk, Handler, open_desk
@@ -132,7 +133,7 @@ class Spooler:
         checked = task_options(options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
-            stored = name or f"{function.__module__}.{function.__qualname__}"
+            stored = check_function(function, name)
             return self.adopt(Task(self, function, stored, checked))
 
         return decorate if function is None else decorate(function)

@@ -50,7 +50,8 @@ class Task(Generic[P, R]):
 
     def __init__(self, home: Home, function: Callable[P, R], name: str, options: Options) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise NotATask(name)
+            way_out = "call or loop over it in a function, and make that the task"
+            raise NotATask(name, "a generator", f"its body would never run: {way_out}")
         functools.update_wrapper(self, function)
         self.function = function
         self.is_async = inspect.iscoroutinefunction(function)

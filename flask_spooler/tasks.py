@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, current_app, has_app_context
 
+from .arguments import check_function
 from .engine import SpoolEngine
 from .errors import DuplicateTask, NotRegistered
 from .job import Job
@@ -70,7 +71,8 @@ class Tasks:
         checked = task_options(options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
-            stored = f"{self.name}.{name or function.__name__}"
+            own = check_function(function, name).rpartition(".")[2]
+            stored = f"{self.name}.{name or own}"
             if stored in self.tasks:
                 raise DuplicateTask(stored)
             task = Task(self, function, stored, checked)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,17 @@ def test_tags_are_given_beside_those_of_the_task_listed_and_shown(
     assert "1 to 100 printable" in refused(run("enqueue", "work", "--tag", ""), 2)
 
 
+def test_texts_become_what_the_annotations_say(run: Run, spooler: Spooler) -> None:
+    @spooler.task(name="report")
+    def report(day: date, /, until: datetime, raw: bytes = b"") -> None: ...
+
+    done(run("enqueue", "report", "until=2030-01-31T12:00:00Z", "raw=text", "day=2030-01-02"))
+    shown = json.loads(done(run("list", "--task", "report", "--json")))[0]["kwargs"]
+    assert shown == {"day": "2030-01-02", "until": "2030-01-31T12:00:00Z", "raw": "dGV4dA=="}
+    said = refused(run("enqueue", "report", "day=soon", "until=2030-01-31"), 1)
+    assert "expected day to be a date, got: 'soon'" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -151,7 +163,8 @@ def test_enqueueing_an_unknown_task_exits_with_1_and_names_the_known_ones(
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"), [("width=wide", "width='wide'"), ("height=3", "'height'")]
+    ("argument", "said"),
+    [("width=wide", "expected width to be an int, got: 'wide'"), ("height=3", "'height'")],
 )
 def test_arguments_that_do_not_fit_exit_with_1_and_name_task_and_argument(
     run: Run, engine: SpoolEngine, argument: str, said: str

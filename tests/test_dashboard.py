@@ -428,7 +428,7 @@ def test_the_form_enqueues_a_job(client: FlaskClient, app: Flask, jobs: dict[str
 
 @pytest.mark.parametrize(
     ("field", "value", "said"),
-    [("arguments", '{"left": "many"}', "does not fit int"), ("arguments", "[1]", "JSON object"),
+    [("arguments", '{"left": "many"}', "left to be an int"), ("arguments", "[1]", "JSON object"),
      ("arguments", '{"left": 1', "JSON object"), ("arguments", "{}", "missing a required"),
      ("arguments", '{"left": 1, "nope": 2}', "nope"), ("task", "tests.gone", "no task is named"),
      ("priority", "high", "from -100 to 100"), ("priority", "1000", "from -100 to 100"),

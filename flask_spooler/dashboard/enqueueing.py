@@ -87,7 +87,7 @@ def from_form(spooler: Spooler, form: Mapping[str, str], wrong: dict[str, str]) 
 def enqueue(task: Task[..., Any], kwargs: bytes) -> JobHandle:
     """Enqueue a job with these arguments, a JSON object; raise `ArgumentError` and others."""
     try:
-        positional, named = task.arguments.thaw(kwargs)
+        positional, named = task.arguments.read(kwargs)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem = f"expected the arguments as a JSON object: {error}"
         raise ArgumentError(task.name, problem) from None

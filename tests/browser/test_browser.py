@@ -60,7 +60,7 @@ def test_by_mouse_a_job_is_enqueued_watched_read_and_retried(
     expect(page.get_by_label("Arguments")).to_have_value(re.compile('"path": ""'))
     page.get_by_label("Arguments").fill('{"path": 5}')
     page.get_by_role("button", name="Enqueue").click()
-    expect(page.locator("#wrong-arguments")).to_contain_text("does not fit str")
+    expect(page.locator("#wrong-arguments")).to_contain_text("expected path to be a str")
     expect(page.get_by_label("Arguments")).to_have_value('{"path": 5}')
     page.get_by_label("Arguments").fill(
         json.dumps({"path": str(catalogue), "pages": 20, "seconds": 0.3})
