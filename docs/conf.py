@@ -37,7 +37,7 @@ autodoc_preserve_defaults = True
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:(class|exc|data)", r"(?!flask_spooler\.).*"),
-    ("py:class", r"flask_spooler\.\w+\.(P|R|Seconds|When|Backoff|Record|SpoolEngine|Home|Handler)"),
+    ("py:class", r"flask_spooler\.\w+\.(P|R\w*|Seconds|When|Backoff|SpoolEngine|Home|Handler)"),
 ]
 # The theme brings two domains of its own, which nothing here refers to.
 suppress_warnings = ["myst.domains"]

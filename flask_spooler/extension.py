@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Flask, current_app, has_app_context
 
@@ -38,12 +38,15 @@ from .housekeeper import Housekeeper, keepers
 from .job import Job
 from .lifecycle import take_part
 from .members import Members
-from .options import task_options
+from .options import TaskOptions, task_options
 from .signals import announce, job_enqueued
 from .spool import Spool
 from .task import Task
 from .tasks import ATTACHED, Tasks
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -115,7 +118,7 @@ class Spooler:
 
     @overload
     def task(
-        self, /, *, name: str | None = None, **options: Any
+        self, /, *, name: str | None = None, **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(
@@ -124,7 +127,7 @@ class Spooler:
         /,
         *,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
         """Make a function a task, as ``@spooler.task`` or with options, see `Options`.
 

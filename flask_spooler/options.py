@@ -7,10 +7,10 @@ arguments, so no option can steal a keyword from the user's function.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, TypedDict
 
 from .errors import OptionError
 from .retry import Backoff, check_backoff
@@ -26,6 +26,56 @@ LONGEST_TAG: Final = 100
 
 EARLIEST_AS_TIME: Final = 1_000_000_000
 """A plain number for `expires` from here on (September 2001) is a unix time, below it seconds."""
+
+
+class TaskOptions(TypedDict, total=False):
+    """What `task(...)` takes, and `using(...)` too; left out it stays, None is the default."""
+
+    queue: str | None
+    """The lane the jobs wait in, ``"default"``."""
+
+    priority: int | None
+    """-100 to 100; higher starts first within a queue."""
+
+    max_attempts: int | None
+    """Runs allowed, the first one included; `SPOOLER_MAX_ATTEMPTS`."""
+
+    backoff: Backoff | None
+    """Seconds between attempts: a list, or a callable from the attempt's number."""
+
+    retry_on: type[BaseException] | Sequence[type[BaseException]] | None
+    """Exceptions after which it is tried again, ``Exception``."""
+
+    discard_on: type[BaseException] | Sequence[type[BaseException]] | None
+    """Exceptions after which it is dead at once."""
+
+    timeout: Seconds | None
+    """Seconds after which `JobTimeout` is raised inside the task."""
+
+    hard_timeout: Seconds | None
+    """Seconds after which the process is killed."""
+
+    expires: When | timedelta | None
+    """The time, or length of time, after which it is not started any more."""
+
+    unique: str | None
+    """A key: at most one unfinished job holds it."""
+
+    on_duplicate: Literal["return", "replace", "refuse"] | None
+    """What happens while another job holds the key, ``"return"``."""
+
+    tags: Collection[str] | None
+    """Words by which jobs are found, up to 20."""
+
+
+class JobOptions(TaskOptions, total=False):
+    """What `using(...)` takes: the options of a task, and those of one job only."""
+
+    at: When | None
+    """Not before this time: unix seconds or an aware ``datetime``."""
+
+    delay: Seconds | None
+    """Not before this many seconds from now, or a ``timedelta``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +129,11 @@ class Options:
                 return now + seconds_of("expires", number)
 
 
-def task_options(given: dict[str, Any]) -> Options:
+def task_options(given: TaskOptions) -> Options:
     """Return the options of a whole task; raise `OptionError` for those of one job only."""
     for each in ("at", "delay"):
         if each in given:
-            raise OptionError(each, "given to using(), for one job", given[each])
+            raise OptionError(each, "given to using(), for one job", dict(given)[each])
     return Options().but(**given)
 
 

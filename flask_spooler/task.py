@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -21,12 +21,15 @@ from .engine import SpoolEngine
 from .errors import ArgumentError, ExtraMissing, NotATask
 from .handle import JobHandle
 from .job import QUEUED, SCHEDULED, Job, new_id
-from .options import Exceptions, Options, dereference, reference
+from .options import Exceptions, JobOptions, Options, dereference, reference
 from .retry import Backoff, exponential
 from .schedule import due_time
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_BACKOFF = exponential()
 
@@ -45,10 +48,12 @@ class Home(Protocol):
     def after_commit(self, job: Job) -> None: ...
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R_co]):
     """A function under a stored name, with the options its jobs have by default."""
 
-    def __init__(self, home: Home, function: Callable[P, R], name: str, options: Options) -> None:
+    def __init__(
+        self, home: Home, function: Callable[P, R_co], name: str, options: Options
+    ) -> None:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             way_out = "call or loop over it in a function, and make that the task"
             raise NotATask(name, "a generator", f"its body would never run: {way_out}")
@@ -63,7 +68,7 @@ class Task(Generic[P, R]):
         self._home = home
         self._overrides: frozenset[str] = frozenset()
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function here and now, as if it were not a task.
 
         Outside of a job its `current_job` then stands for none, and its progress goes nowhere.
@@ -90,13 +95,13 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def using(self, **options: Any) -> Task[P, R]:
+    def using(self, **options: Unpack[JobOptions]) -> Task[P, R_co]:
         """Return a copy of the task whose jobs have these options; see `Options`.
 
         Callables and exception classes given here travel with the job by name, so they have to
         be importable. Raises `OptionError`.
         """
-        copy: Task[P, R] = object.__new__(type(self))
+        copy: Task[P, R_co] = object.__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.options = self.options.but(**options)
         copy._overrides = self._overrides | options.keys()
@@ -140,14 +145,21 @@ class Task(Generic[P, R]):
         """
         engine = self._home.engine
         now = engine.clock()
-        jobs = [
-            self.job((), call, now) if isinstance(call, dict) else self.job(tuple(call), {}, now)
-            for call in calls
-        ]
+        jobs = [self.job(*self._split(call), now) for call in calls]
         job_ids = engine.submit_many(jobs) if jobs else []
         for job, job_id in zip(jobs, job_ids, strict=True):
             self._home.enqueued(job, job_id)
         return [JobHandle(engine, job_id) for job_id in job_ids]
+
+    def _split(
+        self, call: tuple[Any, ...] | dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if isinstance(call, dict):
+            return (), call
+        if not isinstance(call, (tuple, list)):  # a text would be taken apart into its letters
+            expected = "each call to be a tuple of positional or a dict of keyword arguments"
+            raise ArgumentError(self.name, f"expected {expected}, got: {call!r}")
+        return tuple(call), {}
 
     def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> Job:
         """Return the frozen job that this call at this time would enqueue."""

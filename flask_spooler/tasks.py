@@ -16,11 +16,12 @@ from .engine import SpoolEngine
 from .errors import DuplicateTask, NotRegistered
 from .job import Job
 from .members import Members
-from .options import task_options
+from .options import TaskOptions, task_options
 from .task import Task
 
 if TYPE_CHECKING:
     from flask.sansio.app import App
+    from typing_extensions import Unpack
 
     from .extension import Spooler
 
@@ -52,7 +53,7 @@ class Tasks:
 
     @overload
     def task(
-        self, /, *, name: str | None = None, **options: Any
+        self, /, *, name: str | None = None, **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(
@@ -61,7 +62,7 @@ class Tasks:
         /,
         *,
         name: str | None = None,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
         """Make a function a task, as ``@tasks.task`` or with options, see `Options`.
 

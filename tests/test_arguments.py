@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -629,3 +630,11 @@ def test_type_parameters_and_aliases_of_newer_pythons_are_understood() -> None:
 )
 def test_types_are_said_as_they_are_written(hint: Any, said: str) -> None:
     assert words(hint).startswith(said)
+
+
+@pytest.mark.parametrize("call", ["a.png", b"a.png", 5, None, {"a"}], ids=str)
+def test_a_call_among_many_that_is_no_tuple_and_no_dict_is_refused(app: Flask, call: Any) -> None:
+    many = app.extensions["spooler"].spooler.task(name="tests.many")(plain)
+    with pytest.raises(ArgumentError, match="expected each call to be a tuple"):
+        many.enqueue_many([call])
+    assert len(many.enqueue_many([["a", 1], ("a",), {"a": 5}])) == 3
