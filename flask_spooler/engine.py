@@ -65,6 +65,8 @@ class SpoolEngine:
         """The app whose jobs these are, the sender of their signals."""
         self.serves = False
         """Whether this process belongs to the server whose spoolers run the jobs."""
+        self.by_hand = False
+        """Whether jobs run only when a test says so, so that nobody is to be waited for."""
         self._given_key = key
         self._prepared_key: bytes | None = None
 

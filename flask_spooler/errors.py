@@ -267,5 +267,15 @@ class WaitInsideTask(SpoolerError):
         )
 
 
+class WaitForNobody(SpoolerError):
+    """`job.wait()` was called in a test, where jobs run only when the test runs them."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"job {job_id} is {state}, and in a test nobody else runs it: call "
+            "spooler_jobs.run_pending() before wait(), see docs/testing.md"
+        )
+
+
 class JobCancelled(BaseException):
     """Raised inside a running task that somebody cancelled."""

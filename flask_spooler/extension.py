@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -27,7 +26,6 @@ from .engine import SpoolEngine
 from .errors import (
     ConfigError,
     DuplicateTask,
-    ExtraMissing,
     JobNotFound,
     NotInitialised,
     ServerUnfit,
@@ -40,10 +38,9 @@ from .lifecycle import take_part
 from .members import Members
 from .options import TaskOptions, task_options
 from .signals import announce, job_enqueued
-from .spool import Spool
+from .state import AppState as AppState
 from .task import Task
 from .tasks import ATTACHED, Tasks
-from .worker import Worker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,16 +49,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXTENSION = "spooler"
-
-
-@dataclass(frozen=True)
-class AppState:
-    """What one app has of the extension."""
-
-    spooler: Spooler
-    config: Config
-    engine: SpoolEngine
-    desk: Desk
 
 
 class Spooler:
@@ -82,6 +69,8 @@ class Spooler:
         self.tasks: dict[str, Task[..., Any]] = {}
         self._apps: Members[Flask] = Members()
         self._bare: Handler | None = None
+        self.tested: list[Flask] = []
+        """The apps that `flask_spooler.testing` has in hand, the last one first of all."""
         if app is not None:
             self.init_app(app)
 
@@ -93,25 +82,17 @@ class Spooler:
         its package.
         """
         config = read_config(app.config, os.environ, _project_root(app))
-        spool = Spool(config.directory, sync=config.durability == "power")
-        make_engine, make_worker = _parts(config)
-        engine = make_engine(
-            spool, key=config.key, max_payload=config.max_payload, queues=config.queues
-        )
-        worker = make_worker(
-            app, engine, self.tasks, max_crashes=config.max_crashes, grace=config.grace
-        )
-        desk = Desk(worker, config.foreign_packets)
-        desk.bare = self._bare
-        app.extensions[EXTENSION] = AppState(self, config, engine, desk)
+        state = AppState(self, app, config)
+        state.configured.desk.bare = self._bare
+        app.extensions[EXTENSION] = state
         self._apps.add(app)
         for tasks in app.extensions.get(ATTACHED, ()):
             self.register(tasks)
         mount(app, config.dashboard_prefix)
         if _uwsgi.inside():
-            self._serve(app, config, engine, desk)
+            self._serve(app, config, *state.configured)
         else:
-            development.take_part(app, config, desk)
+            development.take_part(app, config, state.configured.desk)
 
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
@@ -167,7 +148,7 @@ class Spooler:
         """
         self._bare = function
         for app in self._apps:
-            app.extensions[EXTENSION].desk.bare = function
+            app.extensions[EXTENSION].configured.desk.bare = function
         return function
 
     def get(self, job_id: str) -> JobHandle:
@@ -239,9 +220,10 @@ class Spooler:
             app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
             if app in self._apps:
                 return app
-        if self._apps.only is None:
+        meant = self.tested[-1] if self.tested else self._apps.only
+        if meant is None:
             raise NotInitialised
-        return self._apps.only
+        return meant
 
     @property
     def _state(self) -> AppState:
@@ -270,17 +252,6 @@ class Spooler:
         if not _uwsgi.only_enqueues():  # else it would hold the lock, with no pool to wake
             keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
             keepers.append(keeper)
-
-
-def _parts(config: Config) -> tuple[type[SpoolEngine], type[Worker]]:
-    """Return what enqueues and what runs: the plain ones know nothing of tracing."""
-    if not config.tracing:
-        return SpoolEngine, Worker
-    try:
-        from .tracing import TracedEngine, TracedWorker
-    except ImportError:
-        raise ExtraMissing("SPOOLER_TRACING", "opentelemetry-api", "tracing") from None
-    return TracedEngine, TracedWorker
 
 
 def _project_root(app: Flask) -> Path:

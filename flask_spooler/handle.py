@@ -12,7 +12,7 @@ from typing import Any, Final
 from . import operations
 from .current import inside_task
 from .engine import SpoolEngine
-from .errors import JobNotFound, WaitInsideTask, WaitTimeout
+from .errors import JobNotFound, WaitForNobody, WaitInsideTask, WaitTimeout
 from .job import FINAL
 from .record import Record, decoded
 
@@ -87,14 +87,17 @@ class JobHandle:
     def wait(self, timeout: float | None = None) -> str:
         """Return the final state, waiting for it up to `timeout` seconds, or without limit.
 
-        Raises `WaitTimeout` when it is not reached by then, and `WaitInsideTask` inside a task,
-        where all spoolers could come to wait for each other.
+        Raises `WaitTimeout` when it is not reached by then; `WaitInsideTask` inside a task, where
+        all spoolers could come to wait for each other; and `WaitForNobody` in a test that has not
+        run the job.
         """
         if inside_task():
             raise WaitInsideTask
         give_up = None if timeout is None else time.monotonic() + timeout
         look = SHORTEST_LOOK
         while (state := self.state) not in FINAL:
+            if self._engine.by_hand:
+                raise WaitForNobody(self.id, state)
             if give_up is not None and time.monotonic() >= give_up:
                 raise WaitTimeout(self.id, state, timeout or 0.0)
             time.sleep(look)

@@ -24,7 +24,7 @@ Interrupted     interrupted  no       retrying at once; dead after ten in a row
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -51,6 +51,8 @@ class Failed:
 
     error: ErrorInfo
     again: bool
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
+    """The exception itself, for a test that shows it; nothing else may depend on it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class TimedOut:
     """The task was stopped at its `timeout`, or its process killed at its `hard_timeout`."""
 
     error: ErrorInfo
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class AskedAgain:
 
     delay: float | None
     error: ErrorInfo
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Discarded:
     """The task raised `Discard`."""
 
     error: ErrorInfo
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

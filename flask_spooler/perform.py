@@ -29,7 +29,7 @@ from ._uwsgi import ABORT
 from .contexts import task_context
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge, StepError
-from .interrupts import deliver, forget, set_handler
+from .interrupts import deliver, forget, get_handler, set_handler
 from .job import Job
 from .lifecycle import this_process
 from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
@@ -77,15 +77,15 @@ def perform(
             result = contextvars.copy_context().run(_run, attempt, app, call)
         return _returned(attempt.task, result, longest_result)
     except Retry as asked:
-        return AskedAgain(asked.delay, error_info(asked))
+        return AskedAgain(asked.delay, error_info(asked), asked)
     except Discard as reason:
-        return Discarded(error_info(reason))
+        return Discarded(error_info(reason), reason)
     except JobTimeout as error:
-        return TimedOut(error_info(error))
+        return TimedOut(error_info(error), error)
     except JobCancelled:
         return Cancelled()
     except StepError as error:  # the step has run: another attempt would run it again
-        return Failed(error_info(error), again=False)
+        return Failed(error_info(error), again=False, raised=error)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
         return _failed(attempt, error)
 
@@ -163,8 +163,8 @@ def _failed(attempt: Attempt, error: BaseException) -> Failed:
     try:
         again = attempt.task.retries(attempt.job, error)
     except Exception as broken:  # the user's own retry_on or discard_on cannot be found any more
-        return Failed(error_info(broken), again=False)
-    return Failed(error_info(error), again=again)
+        return Failed(error_info(broken), again=False, raised=broken)
+    return Failed(error_info(error), again=again, raised=error)
 
 
 def error_info(error: BaseException) -> ErrorInfo:
@@ -211,7 +211,10 @@ def _limits(
             interrupt(JobCancelled())
 
     abort_before = set_handler(ABORT, on_abort)
-    alarm_before = set_handler(ALARM, on_alarm)
+    # Where jobs run within a test, that may have an alarm of its own: a job without a timeout
+    # leaves it to go off, one with a timeout sets it again at its end.
+    alarm_before = set_handler(ALARM, on_alarm) if job.timeout else get_handler(ALARM)
+    timer_before = signal.getitimer(signal.ITIMER_REAL)
     try:
         try:
             if job.hard_timeout:
@@ -226,7 +229,7 @@ def _limits(
             active = False
     finally:
         active = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)
         if job.hard_timeout:
             _uwsgi.harakiri(0)
         _restore(ALARM, alarm_before)

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -106,6 +106,8 @@ class Worker:
         self.grace = grace
         self._spool = engine.spool
         self._ledger = engine.ledger
+        self.witness: Callable[[Attempt, Outcome], object] | None = None
+        """Told how each attempt ends, before that is written down; for tests."""
         self._return_at = 0.0
 
     def handle(self, packet: _uwsgi.Packet) -> SpoolAnswer:
@@ -119,6 +121,8 @@ class Worker:
                 attempt = self.start(self.open(packet))
                 while True:
                     outcome, unwritten = self.perform(attempt)
+                    if self.witness is not None:
+                        self.witness(attempt, outcome)
                     change, following = self.settle(attempt, outcome, unwritten)
                     if following is None:
                         return self.answer(attempt, change)

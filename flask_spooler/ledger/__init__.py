@@ -314,6 +314,11 @@ class Ledger:
         with self._mutex:
             return self._connection.set_aside()
 
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        with self._mutex:
+            self._connection.close()
+
     def in_window(self) -> dict[str, Row]:
         """Return the rows that say their file is in the window, running ones included."""
         with self._reading() as run:

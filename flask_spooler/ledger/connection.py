@@ -64,6 +64,13 @@ class Connection:
             self._pid = os.getpid()
         return self._open
 
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._let_go()
+        if self._turn >= 0:
+            os.close(self._turn)
+            self._turn = -1
+
     def take_turn(self) -> None:
         """Wait for the other writers of our own, up to the patience of this use.
 

@@ -1,0 +1,107 @@
+"""What one app has of the extension: its configuration, where its jobs go, and who runs them.
+
+Owns the choice between the spool that the app is configured for and a private one. An app whose
+`testing` is true has a private one: asked for at each use, because the flag is mostly set after
+`init_app`, and whatever `SPOOLER_DIRECTORY` says, because that comes from the same configuration
+as production's. Never inside uWSGI: a server runs the jobs of the directory that it scans.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from flask import Flask
+
+from . import _uwsgi
+from .config import Config
+from .dispatch import Desk
+from .engine import SpoolEngine
+from .errors import ExtraMissing
+from .private import PrivateSpool
+from .spool import Spool
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .extension import Spooler
+
+
+class Parts(NamedTuple):
+    """A spool, and who works on it."""
+
+    engine: SpoolEngine
+    desk: Desk
+
+
+class AppState:
+    """What one app has of the extension."""
+
+    def __init__(self, spooler: Spooler, app: Flask, config: Config) -> None:
+        self.spooler = spooler
+        self.config = config
+        self._app = app
+        self._choosing = threading.Lock()
+        self._private: Parts | None = None
+        self.lent: Parts | None = None
+        """What `flask_spooler.testing.spooler_jobs` has put in the place of all others."""
+        spool = Spool(config.directory, sync=config.durability == "power")
+        self.configured = self._work_on(spool, time.time)
+
+    @property
+    def engine(self) -> SpoolEngine:
+        """Where the app's jobs go."""
+        return self._parts.engine
+
+    @property
+    def desk(self) -> Desk:
+        """Who answers for the files of these jobs."""
+        return self._parts.desk
+
+    def work_privately(self, clock: Callable[[], float]) -> Parts:
+        """Return parts that work on a new private spool."""
+        parts = self._work_on(PrivateSpool(), clock)
+        parts.engine.by_hand = True
+        return parts
+
+    @property
+    def _parts(self) -> Parts:
+        if self.lent is not None:
+            return self.lent
+        if not self._app.testing or _uwsgi.inside():
+            return self.configured
+        with self._choosing:
+            if self._private is None:
+                self._private = self.work_privately(time.time)
+            return self._private
+
+    def _work_on(self, spool: Spool, clock: Callable[[], float]) -> Parts:
+        config = self.config
+        make_engine, make_worker = _makers(config)
+        engine = make_engine(
+            spool,
+            key=config.key,
+            max_payload=config.max_payload,
+            queues=config.queues,
+            clock=clock,
+        )
+        worker = make_worker(
+            self._app,
+            engine,
+            self.spooler.tasks,
+            max_crashes=config.max_crashes,
+            grace=config.grace,
+        )
+        return Parts(engine, Desk(worker, config.foreign_packets))
+
+
+def _makers(config: Config) -> tuple[type[SpoolEngine], type[Worker]]:
+    """Return what enqueues and what runs: the plain ones know nothing of tracing."""
+    if not config.tracing:
+        return SpoolEngine, Worker
+    try:
+        from .tracing import TracedEngine, TracedWorker
+    except ImportError:
+        raise ExtraMissing("SPOOLER_TRACING", "opentelemetry-api", "tracing") from None
+    return TracedEngine, TracedWorker
