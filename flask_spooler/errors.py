@@ -68,6 +68,13 @@ class NotRegistered(SpoolerError):
         )
 
 
+class AppWithoutSpooler(SpoolerError):
+    """Jobs of an app were to be tested that no `Spooler` knows."""
+
+    def __init__(self, app: str) -> None:
+        super().__init__(f"the app {app!r} has no Spooler: call spooler.init_app(app) first")
+
+
 class ArgumentError(SpoolerError, TypeError):
     """Arguments that do not fit the task, found when they are enqueued and not hours later."""
 

@@ -25,7 +25,7 @@ MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 100
 
 EARLIEST_AS_TIME: Final = 1_000_000_000
-"""A plain number for `expires` from here on (September 2001) is a unix time, below it seconds."""
+"""A plain number for a moment from here on (September 2001) is a unix time, below it seconds."""
 
 
 class TaskOptions(TypedDict, total=False):
@@ -116,17 +116,18 @@ class Options:
 
     def expires_at(self, now: float) -> float | None:
         """Return the unix time after which the job is not started any more."""
-        match self.expires:
-            case None:
-                return None
-            case datetime():
-                return unix_time("expires", self.expires)
-            case timedelta():
-                return now + seconds_of("expires", self.expires)
-            case number if number >= EARLIEST_AS_TIME:
-                return unix_time("expires", number)
-            case number:
-                return now + seconds_of("expires", number)
+        return None if self.expires is None else moment("expires", self.expires, now)
+
+
+def moment(option: str, given: When | timedelta, now: float) -> float:
+    """Return a moment as unix seconds that may be given as a length of time from now."""
+    match given:
+        case datetime():
+            return unix_time(option, given)
+        case int() | float() if given >= EARLIEST_AS_TIME:
+            return unix_time(option, given)
+        case _:
+            return now + seconds_of(option, given)
 
 
 def task_options(given: TaskOptions) -> Options:

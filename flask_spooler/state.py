@@ -59,9 +59,9 @@ class AppState:
         """Who answers for the files of these jobs."""
         return self._parts.desk
 
-    def work_privately(self, clock: Callable[[], float]) -> Parts:
-        """Return parts that work on a new private spool."""
-        parts = self._work_on(PrivateSpool(), clock)
+    def work_privately(self, spool: PrivateSpool, clock: Callable[[], float]) -> Parts:
+        """Return parts that work on a private spool."""
+        parts = self._work_on(spool, clock)
         parts.engine.by_hand = True
         return parts
 
@@ -73,7 +73,7 @@ class AppState:
             return self.configured
         with self._choosing:
             if self._private is None:
-                self._private = self.work_privately(time.time)
+                self._private = self.work_privately(PrivateSpool(), time.time)
             return self._private
 
     def _work_on(self, spool: Spool, clock: Callable[[], float]) -> Parts:

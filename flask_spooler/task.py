@@ -107,6 +107,11 @@ class Task(Generic[P, R_co]):
         copy._overrides = self._overrides | options.keys()
         return copy
 
+    @property
+    def overrides(self) -> frozenset[str]:
+        """The options that were given to `using`."""
+        return self._overrides
+
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
         """Publish one job and return its handle, when it is as safe as the configuration asks.
 

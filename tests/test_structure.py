@@ -33,7 +33,7 @@ LAYERS = [
     ["dashboard"],
     ["extension"],
     ["__init__"],
-    ["tables", "watch", "metrics", "health", "testing", "completion", "cli"],
+    ["tables", "watch", "metrics", "health", "matching", "testing", "completion", "cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]
 EDGES = LAYERS[-1]
