@@ -50,7 +50,7 @@ class Enqueued:
 
     def listed(self, now: float) -> str:
         """Return all jobs for people, one a line."""
-        return "".join(f"\n  {self._line(each, now)}" for each in self.records()) or "none at all"
+        return "".join(f"\n  {self._line(each, now)}" for each in self.records()) or " none at all"
 
     def _line(self, record: Record, now: float) -> str:
         due = record.due_at - now

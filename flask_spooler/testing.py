@@ -170,7 +170,7 @@ class SpoolerJobs:
         if not found:
             listed = self._enqueued.listed(self._now)
             call = described(task, wanted)
-            raise AssertionError(f"expected {call} to be enqueued, got: {listed}")
+            raise AssertionError(f"expected {call} to be enqueued, got:{listed}")
         return self._handle(found[-1])
 
     def refute_enqueued(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> None:
@@ -179,7 +179,7 @@ class SpoolerJobs:
         wanted = given(task, args, kwargs)
         if self._enqueued.fitting(task, wanted):
             call, listed = described(task, wanted), self._enqueued.listed(self._now)
-            raise AssertionError(f"expected no {call} to be enqueued, got: {listed}")
+            raise AssertionError(f"expected no {call} to be enqueued, got:{listed}")
 
     def clear(self) -> None:
         """Forget all jobs, those that wait and those that have ended. The clock stays."""

@@ -449,14 +449,14 @@ def test_what_was_enqueued_is_said_where_something_else_was_expected(
     resize.enqueue("a.png")
     resize.using(queue="images", delay=HOUR).enqueue("b.png", width=200)
     expected = (
-        "expected resize(path='c.png') with queue='images' to be enqueued, got: \n"
+        "expected resize(path='c.png') with queue='images' to be enqueued, got:\n"
         "  resize(path='a.png'), queue 'default': queued\n"
         "  resize(path='b.png', width=200), queue 'images': scheduled in 1 h"
     )
     with pytest.raises(AssertionError) as caught:
         jobs.assert_enqueued(resize.using(queue="images"), "c.png")
     assert str(caught.value) == expected
-    with pytest.raises(AssertionError, match=r"no resize\(width=200\) to be enqueued, got: "):
+    with pytest.raises(AssertionError, match=r"no resize\(width=200\) to be enqueued, got:"):
         jobs.refute_enqueued(resize, width=200)
 
 

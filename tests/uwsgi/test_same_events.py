@@ -1,0 +1,72 @@
+"""What a test sees of jobs is what a server does with them: the same events in the same order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scenarios
+from server import Server, client, wait_until
+
+from flask_spooler import JobTimeout, operations
+from flask_spooler.job import FINAL
+from flask_spooler.testing import spooler_jobs
+
+HOUR = 3600.0
+SHORT = 2.0
+
+Seen = tuple[list[dict[str, Any]], list[str]]
+"""The events, and the states in which the jobs ended."""
+
+
+@pytest.fixture
+def in_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """All scenarios by hand, with a backoff of an hour."""
+    file = tmp_path / "in-test"
+    monkeypatch.setenv(scenarios.VARIABLE, str(file))
+    monkeypatch.setenv(scenarios.WAIT, str(HOUR))
+    with spooler_jobs(scenarios.app) as jobs:
+        made = scenarios.enqueue_all(HOUR)
+        begun = time.monotonic()
+        jobs.run_pending(until="all", expected=(ConnectionError, JobTimeout))
+        assert time.monotonic() - begun < 5
+        states = [job.state for job in made]
+    monkeypatch.delenv(scenarios.VARIABLE)
+    return scenarios.events(file), states
+
+
+@pytest.fixture
+def on_server(tmp_path: Path, start_server: Callable[..., Server]) -> Seen:
+    """All scenarios on a server with one spooler, with a backoff that is short."""
+    file = tmp_path / "on-server"
+    server = start_server(
+        processes=1,
+        spooler_import="scenarios",
+        environment={scenarios.VARIABLE: str(file), scenarios.WAIT: str(SHORT)},
+    )
+    with client(scenarios.spooler, server.directory) as state:
+        for queue in ("one", "two"):
+            operations.pause(state.engine, queue)
+        made = scenarios.enqueue_all(SHORT)
+        with state.engine.ledger.transaction() as rows:  # both at one moment
+            rows.pause("one", False)
+            rows.pause("two", False)
+        state.engine.ring()
+
+        def states() -> list[str]:
+            return [job.state for job in made]
+
+        wait_until(lambda: set(states()) <= FINAL, timeout=30)
+        return scenarios.events(file), states()
+
+
+def test_the_events_of_a_test_are_those_of_a_server_in_the_same_order(
+    in_test: Seen, on_server: Seen
+) -> None:
+    assert in_test[1] == on_server[1]
+    assert in_test[0] == on_server[0]
+    signals = {event["signal"] for event in in_test[0]}
+    assert signals >= {"job-enqueued", "job-started", "job-succeeded", "job-retrying", "job-dead"}
