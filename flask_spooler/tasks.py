@@ -127,6 +127,8 @@ class Tasks:
             if state is not None and state.spooler in self._spoolers:
                 found: Spooler = state.spooler
                 return found
-        if self._spoolers.only is None:
+        tested = [spooler for spooler in self._spoolers if spooler.tested]
+        meant = tested[0] if len(tested) == 1 else self._spoolers.only
+        if meant is None:
             raise NotRegistered(self.name)
-        return self._spoolers.only
+        return meant

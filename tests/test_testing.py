@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from flask_spooler import (
     OptionError,
     Retry,
     Spooler,
+    Tasks,
     current_job,
     operations,
 )
@@ -716,6 +718,42 @@ def test_many_tests_leave_no_descriptor_open(spooler: Spooler, app: Flask) -> No
         return len(os.listdir("/proc/self/fd"))
 
     assert one_test() == [one_test() for _ in range(5)][-1]
+
+
+def test_apps_that_are_gone_leave_nothing_behind(new_app: App, spooler: Spooler) -> None:
+    @spooler.task
+    def work() -> None:
+        return
+
+    def one_test() -> Path:
+        app = new_app(TESTING=True)
+        with app.app_context():
+            work.enqueue()
+            return directory(app)
+
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    spools = [one_test() for _ in range(10)]
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) - before < 10
+    assert [spool for spool in spools if spool.exists()] == []
+
+
+def test_tasks_of_a_blueprint_go_to_the_app_in_hand(new_app: App) -> None:
+    tasks = Tasks("mail")
+
+    @tasks.task
+    def send() -> None:
+        return
+
+    for _ in range(3):
+        app, spooler = Flask("factory"), Spooler()
+        spooler.init_app(app)
+        spooler.register(tasks)
+        with spooler_jobs(app) as jobs:
+            job = send.enqueue()
+            assert jobs.assert_enqueued(send) == job
+            assert jobs.run_pending() == [job]
 
 
 def test_an_app_without_a_spooler_is_told_what_to_do() -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class Connection:
         self._open: apsw.Connection | None = None
         self._pid = 0
         self._turn = -1
+        self._end_turns: Callable[[], object] = lambda: None
         self._file = (0, 0)
         self._inherited: list[apsw.Connection] = []
 
@@ -67,9 +69,8 @@ class Connection:
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
         self._let_go()
-        if self._turn >= 0:
-            os.close(self._turn)
-            self._turn = -1
+        self._end_turns()
+        self._turn = -1
 
     def take_turn(self) -> None:
         """Wait for the other writers of our own, up to the patience of this use.
@@ -114,6 +115,9 @@ class Connection:
         self._file = (found.st_dev, found.st_ino)
         if self._turn < 0:
             self._turn = _private(f"{self.path}.turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            # Test suites make an app, and with it a ledger, for each of thousands of tests.
+            self._end_turns = ending = weakref.finalize(self, os.close, self._turn)
+            ending.atexit = False
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         version = connection.pragma("user_version")
         if version in UPGRADES:
