@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
 
 from flask_spooler import (
     SPOOL_RETRY,
@@ -28,6 +31,7 @@ from flask_spooler import (
     current_job,
     operations,
 )
+from flask_spooler.cli import spooler_cli
 from flask_spooler.errors import AppWithoutSpooler, EnqueueError, WaitForNobody
 from flask_spooler.extension import AppState
 from flask_spooler.private import PrivateSpool
@@ -580,6 +584,90 @@ def test_perform_says_why_nothing_ran(spooler: Spooler, jobs: SpoolerJobs) -> No
     operations.pause(spooler.engine, "mail")
     with pytest.raises(AssertionError, match="did not run: it is queued: is its queue paused"):
         jobs.perform(send)
+
+
+# What else tasks are made of.
+
+
+def test_a_step_that_is_done_is_not_run_again_by_the_next_attempt(
+    spooler: Spooler, jobs: SpoolerJobs
+) -> None:
+    paid: list[int] = []
+
+    def pay(amount: int) -> int:
+        paid.append(amount)
+        return amount * 2
+
+    @spooler.task(backoff=[HOUR])
+    def order(amount: int) -> int:
+        double = current_job.step("pay", pay, amount)
+        if current_job.attempt == 1:
+            raise ConnectionError("the shop is closed")
+        return double
+
+    job = order.enqueue(5)
+    jobs.run_pending("all", expected=ConnectionError)
+    assert (job.result, paid) == (10, [5])
+    with pytest.raises(ConnectionError):
+        jobs.perform(order, 7)
+    assert paid == [5, 7]
+
+
+def test_async_tasks_run_too(spooler: Spooler, jobs: SpoolerJobs) -> None:
+    @spooler.task
+    async def slowly(number: int) -> int:
+        await asyncio.sleep(0)
+        if number < 0:
+            raise ValueError("below zero")
+        return number
+
+    job = slowly.enqueue(5)
+    assert jobs.run_pending() == [job]
+    assert (job.result, jobs.perform(slowly, 6)) == (5, 6)
+    slowly.enqueue(-1)
+    with pytest.raises(TaskFailed, match="ValueError: below zero"):
+        jobs.run_pending()
+
+
+def test_progress_is_kept(spooler: Spooler, jobs: SpoolerJobs) -> None:
+    @spooler.task
+    def work() -> None:
+        current_job.progress(2, total=5)
+
+    job = work.enqueue()
+    jobs.run_pending()
+    assert job.progress == {"done": 2, "total": 5, "note": None}
+
+
+def test_what_waits_for_a_commit_is_enqueued_by_it(spooler: Spooler, new_app: App) -> None:
+    @spooler.task
+    def work(word: str) -> None:
+        return
+
+    app = new_app(SQLALCHEMY_DATABASE_URI="sqlite://")
+    database = SQLAlchemy(app)
+    with app.app_context(), spooler_jobs(app) as jobs:
+        for word, end in (("lost", database.session.rollback), ("kept", database.session.commit)):
+            database.session.execute(text("SELECT 1"))
+            work.enqueue_after_commit(word)
+            jobs.refute_enqueued(work)
+            end()
+        jobs.assert_enqueued(work, "kept")
+        assert len(jobs.all_enqueued()) == 1
+        database.engine.dispose()
+
+
+def test_the_command_line_sees_the_jobs_of_the_test(
+    spooler: Spooler, app: Flask, jobs: SpoolerJobs
+) -> None:
+    @spooler.task(name="shown")
+    def shown() -> None:
+        return
+
+    job = shown.enqueue()
+    listed = app.test_cli_runner().invoke(spooler_cli, ["list", "--json"])
+    assert job.id in listed.output
+    assert spooler.get(job.id) == job
 
 
 # Whose spool it is.
