@@ -28,6 +28,7 @@ from flask_spooler import (
     Retry,
     Spooler,
     Tasks,
+    _uwsgi,
     current_job,
     operations,
 )
@@ -705,6 +706,14 @@ def test_an_app_that_is_not_tested_uses_the_directory_of_its_configuration(
     app.testing = True
     assert directory(app) != tmp_path / "production"
     app.testing = False
+    assert directory(app) == tmp_path / "production"
+
+
+def test_inside_uwsgi_an_app_uses_the_directory_of_its_configuration(
+    new_app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(TESTING=True)
+    monkeypatch.setattr(_uwsgi, "inside", lambda: True)
     assert directory(app) == tmp_path / "production"
 
 

@@ -40,12 +40,19 @@ def in_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
 
 @pytest.fixture
 def on_server(tmp_path: Path, start_server: Callable[..., Server]) -> Seen:
-    """All scenarios on a server with one spooler, with a backoff that is short."""
+    """All scenarios on a server with one spooler, with a backoff that is short.
+
+    It has `TESTING` set, by mistake, and works on its directory all the same.
+    """
     file = tmp_path / "on-server"
     server = start_server(
         processes=1,
         spooler_import="scenarios",
-        environment={scenarios.VARIABLE: str(file), scenarios.WAIT: str(SHORT)},
+        environment={
+            scenarios.VARIABLE: str(file),
+            scenarios.WAIT: str(SHORT),
+            "FLASK_TESTING": "true",
+        },
     )
     with client(scenarios.spooler, server.directory) as state:
         for queue in ("one", "two"):
