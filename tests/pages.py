@@ -15,9 +15,10 @@ text        a picture in letters
 ==========  =====================================================================================
 
 Ids, times, lengths of time and process numbers may differ in what is compared; ``…`` stands for
-anything in a line, and on a line of its own for any lines, or none. A command that starts a server
-is left running, and ended by the next one; 127.0.0.1:8080 and :5000 mean a free port. Python
-blocks have the `app` and the `spooler` of the quickstart, whose jobs run in a thread of the test.
+anything in a line, and on a line of its own for any lines, or none. An id that a later command
+names is the one that stood there. A command that starts a server is left running, and ended by the
+next one; 127.0.0.1:8080 and :5000 mean a free port. Python blocks have the `app` and the `spooler`
+of the quickstart, whose jobs run in a thread of the test.
 
 ``<!-- not run: why -->`` in front of a block leaves it at its syntax; such blocks are counted.
 ``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees;
@@ -62,8 +63,9 @@ NOT_RUN = re.compile(r"<!-- not run: (.+?) -->", re.DOTALL)
 CHECK = re.compile(r"<!-- check:\n(.+?)-->", re.DOTALL)
 COPY = re.compile(r"<!-- copy (\S+) from (\S+) -->")
 FILE = re.compile(r"(?:#|;|<!--) ([\w./-]+\.\w+)(, continued)?(?: -->)?\n")
+ID = re.compile(r"\b1[0-9a-v]{28}\b")
 VARYING = [
-    (re.compile(r"\b1[0-9a-v]{28}\b"), "ID"),
+    (ID, "ID"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?( UTC|Z)?"), "TIME"),
     (re.compile(r"\b\d+(\.\d+)? (ms|s)\b"), "SECONDS"),
     (re.compile(r"\bprocess \d+"), "process NUMBER"),
@@ -122,6 +124,7 @@ class Reader:
     port: int = field(default_factory=free_port)
     patience: float = 60.0
     printed: str = ""
+    ids: dict[str, str] = field(default_factory=dict)
     server: subprocess.Popen[bytes] | None = None
     module: types.ModuleType | None = None
 
@@ -146,10 +149,14 @@ class Reader:
             case "sh":
                 self.printed = self._shell(block.text)
             case "output":
-                compare(block.text, self.printed)
+                self._compare(block.text, self.printed)
             case "console":
                 for command, expected in commands(block.text):
-                    compare(expected, self._shell(command))
+                    printed = self._shell(command)
+                    if SERVES.match(command):
+                        wait_until(lambda said=expected: says(self.log, said), timeout=20)
+                    else:
+                        self._compare(expected, printed)
 
     def _save(self, name: str, text: str, *, goes_on: bool) -> None:
         path = self.folder / name
@@ -157,8 +164,16 @@ class Reader:
         with path.open("a" if goes_on else "w") as file:
             file.write(self._local(text))
 
+    def _compare(self, expected: str, printed: str) -> None:
+        compare(expected, printed)
+        shown, real = ID.findall(expected), ID.findall(printed)
+        if len(shown) == len(real):
+            self.ids.update(zip(shown, real, strict=True))
+
     def _local(self, text: str) -> str:
-        return ANY_PORT.sub(f"127.0.0.1:{self.port}", text)
+        """Return text of the page as it has to be here: with a free port, and the ids of jobs."""
+        text = ANY_PORT.sub(f"127.0.0.1:{self.port}", text)
+        return ID.sub(lambda found: self.ids.get(found[0], found[0]), text)
 
     def _run(self, block: Block) -> None:
         program = "\n" * block.line + block.text
@@ -367,6 +382,12 @@ def compare(expected: str, printed: str) -> None:
     pattern = "".join(map(line_pattern, wanted))
     told = f"expected:\n{expected}\ngot:\n{printed}"
     assert not wanted or re.fullmatch(pattern, "".join(f"{line}\n" for line in got)), told
+
+
+def says(log: str, expected: str) -> bool:
+    """Tell whether a server has said each of these lines by now."""
+    said = "".join(f"{line}\n" for line in alike(log))
+    return all(re.search(line_pattern(line), said) for line in alike(expected))
 
 
 def alike(text: str) -> list[str]:

@@ -166,5 +166,14 @@ def test_a_block_that_does_not_hold_is_found(wrong: str, tmp_path: Path) -> None
         read_all(reader, found)
 
 
+def test_a_command_that_names_an_id_of_the_page_means_the_job_that_was_there(
+    tmp_path: Path,
+) -> None:
+    shown, real = "1" + "a" * 28, "1" + "b" * 28
+    text = f"$ job={real}; echo started $job\nstarted {shown}\n$ [ {shown} = $job ] || exit 3\n"
+    with a_reader(tmp_path) as reader:
+        read_all(reader, a_page(tmp_path, f"```console\n{text}```"))
+
+
 def test_what_is_compared_may_leave_things_open() -> None:
     compare("id …, state succeeded\n…\nend", "id 17, state succeeded \n1\n2\nend\n")
