@@ -10,7 +10,7 @@ NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
 .PHONY: help run test pythons docs quickstart soak bench lint clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The stamp is newest when everything in the two files is installed.
 .venv/installed: requirements.txt pyproject.toml
