@@ -83,6 +83,11 @@ def stand_in(harakiri: Callable[[int], None]) -> None:
     _stand_in = StandIn(os.getpid(), os.getppid(), harakiri)
 
 
+# Not os.environ: pyuwsgi is started by Python, and sets UWSGI_RELOADS when that has its copy.
+_getenv = ctypes.CDLL(None).getenv
+_getenv.restype = ctypes.c_char_p
+
+
 @functools.cache
 def module() -> ModuleType | None:
     """Return the uwsgi module inside uWSGI, None anywhere else."""
@@ -300,7 +305,7 @@ def boot() -> Boot:
         master = uwsgi.masterpid()
     else:
         master = os.getpid() if _stand_in is None else _stand_in.parent
-    return _boot(master, os.environ.get("UWSGI_RELOADS", "0"))
+    return _boot(master, (_getenv(b"UWSGI_RELOADS") or b"0").decode())
 
 
 def boot_name() -> str:

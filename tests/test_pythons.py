@@ -1,9 +1,13 @@
-"""What `make pythons` tests is what pyproject.toml promises."""
+"""What `make pythons` tests is what pyproject.toml promises; what differs with pyuwsgi."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
 from pathlib import Path
+
+from flask_spooler import _uwsgi
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = (ROOT / "pyproject.toml").read_text()  # read as text: Python 3.10 has no tomllib
@@ -41,3 +45,15 @@ def test_every_python_that_is_promised_is_tested() -> None:
     tested = PROJECT.partition("\nenv_list = ")[2].partition("\n")[0]
     assert promised[0] == PROJECT.partition('requires-python = ">=')[2].partition('"')[0]
     assert all(f'"{each}"' in tested for each in promised)
+
+
+def test_a_reload_is_known_also_where_python_was_there_before_uwsgi() -> None:
+    libc = ctypes.CDLL(None)
+    before = _uwsgi.boot()
+    try:
+        libc.setenv(b"UWSGI_RELOADS", b"3", 1)  # as pyuwsgi does, when os.environ is a copy already
+        assert "UWSGI_RELOADS" not in os.environ
+        assert _uwsgi.boot() == before._replace(reloads=3)
+    finally:
+        libc.unsetenv(b"UWSGI_RELOADS")
+    assert _uwsgi.boot() == before
