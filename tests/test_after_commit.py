@@ -288,7 +288,7 @@ def test_wrong_arguments_are_refused_before_the_commit(
     def keep(text: str) -> None: ...
 
     place(1)
-    with pytest.raises(ArgumentError, match="expected order to be an int, got: 'one'"):
+    with pytest.raises(ArgumentError, match="order"):
         ship.enqueue_after_commit("one")  # type: ignore[arg-type]
     with pytest.raises(PayloadTooLarge):
         keep.enqueue_after_commit("x" * 2**24)
