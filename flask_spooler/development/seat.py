@@ -93,13 +93,18 @@ class Seat:
     def _keep_house(self) -> None:
         spool = self.engine.spool
         spool.prepare()
-        with open(spool.housekeeper_lock, "ab", opener=private) as lock:
-            self._wait_for(lock.fileno())
-            self._lock = lock.fileno()
-            try:
-                self._serve()
-            finally:
-                self.is_open, self._lock = False, None
+        with keeping:
+            # No file object: a task's child would close the number a second time at its end.
+            lock = private(str(spool.housekeeper_lock), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            self._lock = lock
+        try:
+            self._wait_for(lock)
+            self._serve()
+        finally:
+            self.is_open = False
+            with keeping:
+                os.close(lock)
+                self._lock = None
 
     def _serve(self) -> None:
         self.engine.serves = True
