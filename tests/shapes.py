@@ -193,7 +193,7 @@ TYPED: list[tuple[Any, Any]] = [
     (dict[str, datetime], {"a": NOON}),
     (dict[int, str], {5: "a"}),
     (dict[date, list[UUID]], {date(2030, 1, 2): [ID]}),
-    (dict[Colour, int], {Colour.RED: 5}),
+    (dict[Level, int], {Level.LOW: 5}),
     (Sequence[int], [1, 2]),
     (Iterable[UUID], [ID]),
     (Mapping[str, Decimal], {"a": Decimal("1.0")}),

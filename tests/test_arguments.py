@@ -6,6 +6,7 @@ import collections
 import functools
 import math
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
@@ -19,6 +20,7 @@ import pytest
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
 from flask_spooler import Spooler
 from flask_spooler.arguments import Arguments, check_function
@@ -325,6 +327,30 @@ def test_a_rich_value_without_an_annotation_is_refused_and_an_annotation_asked_f
 def test_an_object_that_json_cannot_say_is_refused_and_its_key_asked_for(hint: Any) -> None:
     value = [Customer()] if hint == list[Customer] else Customer()
     assert "pass its key and load it in the task" in refused(typed(hint), value)
+
+
+def test_a_row_of_the_database_is_refused_although_it_is_a_dataclass() -> None:
+    class Base(MappedAsDataclass, DeclarativeBase): ...
+
+    class User(Base):
+        __tablename__ = "users"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Base.registry.configure()
+    assert "pass its key and load it in the task" in refused(typed(User), User(5))
+    assert "expected value[0] to be a User" in refused(typed(list[User]), [User(5)])
+
+
+def test_nothing_is_imported_for_types_that_nobody_uses() -> None:
+    program = (
+        "import sys; from flask_spooler.arguments import Arguments\n"
+        "def work(path: str): pass\n"
+        "Arguments('work', work).freeze(('a',), {})\n"
+        "print(sorted({'pydantic', 'attrs', 'attr', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("value", [print, Point, open, object()], ids=short)

@@ -123,13 +123,15 @@ def phrase(hint: Any) -> str:
 
 
 def bare(hint: Any) -> Any:
-    """Return a type without what only stands around it: constraints, new names, None."""
+    """Return a type without what only stands around it: constraints, other names, None."""
     while True:
         origin = typing.get_origin(hint)
         if origin is Annotated:
             hint = hint.__origin__
         elif isinstance(hint, NewType):
             hint = hint.__supertype__
+        elif type(hint).__name__ == "TypeAliasType":  # ``type X = …``, from Python 3.12 on
+            hint = hint.__value__
         elif origin in UNIONS and len(members := without_none(hint)) == 1:
             hint = members[0]
         else:

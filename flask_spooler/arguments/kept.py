@@ -29,6 +29,8 @@ def same(given: Any, arrives: Any) -> bool:
     if compare is not None:
         return compare(given, arrives)
     names = field_names(kind)  # type: ignore[arg-type]  # classes are hashable
+    if names is not None and is_mapped(kind):
+        return False  # it has the same fields, and is not the row of the database any more
     if names is not None:
         return all(same(getattr(given, name), getattr(arrives, name)) for name in names) and (
             not is_model(kind) or given == arrives  # which knows of extras and private ones
@@ -59,6 +61,11 @@ def is_model(kind: Any) -> bool:
         and hasattr(kind, "__pydantic_validator__")
         and hasattr(kind, "model_validate_json")
     )
+
+
+def is_mapped(kind: Any) -> bool:
+    """Tell whether SQLAlchemy maps this class to a table, dataclasses and models included."""
+    return hasattr(kind, "__mapper__")
 
 
 def _same_items(given: Any, arrives: Any) -> bool:

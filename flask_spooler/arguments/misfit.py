@@ -21,7 +21,7 @@ import msgspec
 
 from .carrier import Changed, ModelError, NotCarried, carrier
 from .hints import UNIONS, bare, field_hints, phrase, short, without_none, words
-from .kept import field_names, is_model, same
+from .kept import field_names, is_mapped, is_model, same
 
 Part = tuple[str, Any, Any]
 """A path, the annotation that holds there, and the value that is there."""
@@ -107,8 +107,8 @@ def _parts(path: str, hint: Any, value: Any) -> Iterator[Part]:
             for key, each in value.items():
                 yield f"the key {short(key)} of {path}", of_key, key
                 yield f"{path}[{short(key)}]", of_value, each
-    elif is_model(kind):
-        return  # pydantic says by itself where the trouble lies
+    elif is_model(kind) or is_mapped(kind):
+        return  # pydantic says by itself where the trouble lies; a row is one thing
     elif isinstance(kind, type) and type(value) is kind and _names(kind):
         hints = field_hints(hint)
         for name in _names(kind):
@@ -265,4 +265,4 @@ def _annotate(value: Any) -> str | None:
 def _is_unknown(kind: type) -> bool:
     known = (datetime, date, time, timedelta, UUID, Decimal, Enum, PurePath, bytes, bytearray,
              str, int, float, list, tuple, set, frozenset, dict, memoryview)  # fmt: skip
-    return not (issubclass(kind, known) or _names(kind) or is_model(kind))
+    return is_mapped(kind) or not (issubclass(kind, known) or _names(kind) or is_model(kind))
