@@ -28,7 +28,7 @@ from . import _uwsgi
 from ._uwsgi import ABORT
 from .contexts import task_context
 from .current import CurrentJob, running
-from .errors import JobCancelled, JobTimeout, PayloadTooLarge, StepError
+from .errors import JobCancelled, JobTimeout, PayloadTooLarge
 from .interrupts import deliver, forget, get_handler, set_handler
 from .job import Job
 from .lifecycle import this_process
@@ -84,10 +84,8 @@ def perform(
         return TimedOut(error_info(error), error)
     except JobCancelled:
         return Cancelled()
-    except StepError as error:  # the step has run: another attempt would run it again
-        return Failed(error_info(error), again=False, raised=error)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
-        return _failed(attempt, error)
+        return _failed(attempt, error, current)
 
 
 class Call(Protocol):
@@ -159,7 +157,10 @@ def _does_its_work_later(result: Any) -> str:
     return ""
 
 
-def _failed(attempt: Attempt, error: BaseException) -> Failed:
+def _failed(attempt: Attempt, error: BaseException, current: CurrentJob) -> Failed:
+    if current.steps is not None and current.steps.has_lost_one:
+        # It has run and another attempt would run it again, whatever the task made of the error.
+        return Failed(error_info(error), again=False, raised=error)
     try:
         again = attempt.task.retries(attempt.job, error)
     except Exception as broken:  # the user's own retry_on or discard_on cannot be found any more

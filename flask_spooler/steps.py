@@ -4,17 +4,20 @@ Owns what is remembered of them while an attempt runs. A step is written down in
 own, synced where the spool syncs, when its function has returned: who is killed before that runs it
 again, who is killed after that does not. What cannot be written, because the ledger cannot, is
 kept and goes with the next step or with the end of the attempt: the effect has happened, and to
-fail because of it would only make it happen again.
+fail because of it would only make it happen again. Threads of a task may have steps at once.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from .errors import OptionError, StepError
+from .interrupts import shielded
 from .record import Step, decoded
 
 LONGEST_NAME: Final = 200
@@ -36,13 +39,17 @@ class Steps:
         clock: Callable[[], float],
     ) -> None:
         self.unwritten: list[Step] = []
+        self.has_lost_one = False
+        """Whether a step has run that no attempt will know of."""
+        self._mutex = threading.RLock()
         self._attempt = attempt
         self._longest = longest
         self._read = read
         self._write = write
         self._clock = clock
-        self._finished: dict[str, Step] | None = None
-        self._begun: set[str] = set()
+        self._finished: dict[str, Step] = {}
+        self._has_read = False
+        self._begun: dict[str, int] = {}
 
     def begin(self, name: str) -> Step | None:
         """Return the step of this name if it is finished; raise `OptionError` for a wrong name."""
@@ -50,23 +57,42 @@ class Steps:
         if not ok:
             expected = f"a name of 1 to {LONGEST_NAME} printable characters"
             raise OptionError("step(name)", expected, name)
-        if name in self._begun:
-            expected = "a name that no other step of this task has, such as f'mail {address}'"
-            raise OptionError("step(name)", expected, name)
-        if self._finished is None:
-            self._finished = {step.name: step for step in self._read()}
-        self._begun.add(name)
-        return self._finished.get(name)
+        name = name[:]  # the plain text in a proxy or a subclass, which SQLite would refuse
+        with self._mutex:
+            if name in self._begun:
+                expected = "a name that no other step of this task has, such as f'mail {address}'"
+                raise OptionError("step(name)", expected, name)
+            if not self._has_read:
+                self._finished = {step.name: step for step in self._read()}
+                self._has_read = True
+            self._begun[name] = os.getpid()
+            return self._finished.get(name)
 
     def fail(self, name: str) -> None:
         """Let a step be tried again that has raised."""
-        self._begun.discard(name)
+        self._begun.pop(name, None)
 
     def finish(self, name: str, result: Any, seconds: float) -> Any:
         """Write down what a step returned, and return it as later attempts will get it.
 
-        Raises `StepError` for what is not JSON or too large.
+        A timeout or a cancel waits until that is done. Raises `StepError` for what is not JSON or
+        too large. A child that the step's function forked, and that came back from it, ends here.
         """
+        name = name[:]
+        if self._begun.get(name) != os.getpid():
+            os._exit(1)
+        with shielded:
+            try:
+                data = self._encoded(name, result)
+            except StepError:
+                self.has_lost_one = True
+                raise
+            step = Step(name, self._attempt, self._clock(), seconds, data)
+            with self._mutex:
+                self._keep(step)
+        return decoded(data)
+
+    def _encoded(self, name: str, result: Any) -> bytes:
         try:
             data = msgspec.json.encode(result)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -75,7 +101,12 @@ class Steps:
         if len(data) > self._longest:
             problem = f"{len(data):,} bytes, more than SPOOLER_MAX_PAYLOAD ({self._longest:,})"
             raise StepError(name, problem)
-        self.unwritten.append(Step(name, self._attempt, self._clock(), seconds, data))
-        if self._write(self.unwritten):
-            self.unwritten = []
-        return decoded(data)
+        return data
+
+    def _keep(self, step: Step) -> None:
+        self._finished[step.name] = step
+        self.unwritten.append(step)
+        written = self._write(self.unwritten)
+        # Else all that are known: the ledger may be another one by then, which has none of them,
+        # and one that knew the later steps without the earlier would mix two runs of the job.
+        self.unwritten = [] if written else list(self._finished.values())

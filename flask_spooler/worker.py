@@ -306,6 +306,8 @@ class Worker:
     def _keep_steps(self, job_id: str, steps: list[Step]) -> bool:
         try:
             with self._ledger.transaction(durable=True) as rows:
+                if rows.row(job_id) is None:
+                    return False  # in a new ledger, the end of the attempt makes the row again
                 for step in steps:
                     rows.step(job_id, step)
         except LedgerError:
