@@ -6,6 +6,7 @@ using it is an error that says so.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import time
@@ -85,18 +86,20 @@ class CurrentJob:
         finished. For a coroutine function this returns an awaitable.
 
         Raises `OptionError` for a name that this attempt has used already: names are what tells
-        steps apart. Raises `StepError` for a result that is not JSON; the job is dead then.
+        steps apart. Raises `StepError` for a result that is not JSON; the job is dead if it ends
+        in an error then.
         """
         if self.steps is None:
             return function(*args, **kwargs)
         finished = self.steps.begin(name)
-        if inspect.iscoroutinefunction(function):
+        if _is_async(function):
             return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
         if finished is not None:
             return decoded(finished.result)  # type: ignore[no-any-return]
         began = time.monotonic()
         try:
             result = function(*args, **kwargs)
+            _check_has_run(function, result)
         except BaseException:
             self.steps.fail(name)
             raise
@@ -144,6 +147,26 @@ def inside_task() -> bool:
     """Tell whether this code runs within an enqueued task."""
     job = _running.get(None)
     return job is not None and job.is_enqueued
+
+
+def _is_async(function: object) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    # A task says so itself: it is called like a function, whatever it is made of.
+    is_task = getattr(function, "is_async", False) is True
+    return is_task or any(
+        inspect.iscoroutinefunction(each) for each in (function, type(function).__call__)
+    )
+
+
+def _check_has_run(function: object, result: object) -> None:
+    """Raise `OptionError` for a result that says that nothing has been done yet."""
+    if inspect.iscoroutine(result):
+        result.close()  # else Python warns of it, some time later
+    elif not (inspect.isgenerator(result) or inspect.isasyncgen(result)):
+        return
+    expected = "one that does its work when it is called, or a coroutine function by itself, not in"
+    raise OptionError("step(name, function)", f"{expected} a lambda", function)
 
 
 def _is_text(value: object) -> bool:
