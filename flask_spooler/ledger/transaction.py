@@ -95,9 +95,11 @@ class Transaction:
         """Add the row of a job; False when it is there already, which is no error.
 
         A unique key that another unfinished job holds by now is left out: a job that was
-        published must have its row.
+        published must have its row. It takes the place of an older one if it is to replace that,
+        and whoever enqueued it was killed before its commit.
         """
-        held = job.unique is not None and self.holder_of(job.task, job.unique) not in (None, job.id)
+        holder = self.holder_of(job.task, job.unique) if job.unique is not None else None
+        held = holder not in (None, job.id)
         shown = bytes(job.kwargs) if len(bytes(job.kwargs)) <= LONGEST_SHOWN else None
         added = self._run(
             "INSERT INTO jobs (id, task, queue, priority, state, window, enqueued_at, due_at,"
@@ -119,8 +121,16 @@ class Transaction:
                 shown,
                 len(bytes(job.kwargs)),
             ),
-        )
-        return added.get is not None
+        ).get
+        if added and state not in FINAL and holder is not None and holder < job.id:
+            self._make_up_for(job, holder)
+        return added is not None
+
+    def _make_up_for(self, job: Job, holder: str) -> None:
+        """Let a job replace an older one late, whose enqueue did not get as far as its commit."""
+        if job.on_duplicate == "replace":
+            self.replace(holder, job.id, job.enqueued_at)
+            self._run("UPDATE jobs SET unique_key = ? WHERE id = ?", (job.unique, job.id))
 
     def insert_dead(self, job: Job, now: float, why: ErrorInfo) -> bool:
         """Add the row of a file found in ``dead/``; False when it is there already."""
