@@ -8,6 +8,7 @@ read. SQLite runs in WAL mode through apsw, which brings a current SQLite of its
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -136,13 +137,24 @@ class Connection:
         return connection
 
     def _upgrade(self, connection: apsw.Connection) -> int:
-        """Bring an older ledger to the present schema, whole or not at all; return its version."""
-        with self._alone(), connection:
-            version: int = connection.pragma("user_version")
-            if version in UPGRADES:  # nobody else was faster
-                for old in range(version, SCHEMA_VERSION):
-                    connection.execute(UPGRADES[old].read_text())
-                connection.execute(SCHEMA.read_text())
+        """Bring an older ledger to the present schema, whole or not at all; return its version.
+
+        The write lock comes first: processes with older code may go on writing, and SQLite does not
+        wait for them in a transaction that has read already.
+        """
+        with self._alone():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                version: int = connection.pragma("user_version")
+                if version in UPGRADES:  # nobody else was faster
+                    for old in range(version, SCHEMA_VERSION):
+                        connection.execute(UPGRADES[old].read_text())
+                    connection.execute(SCHEMA.read_text())
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(apsw.Error):  # it has rolled back by itself
+                    connection.execute("ROLLBACK")
+                raise
         return connection.pragma("user_version")  # type: ignore[no-any-return]
 
     def _begin(self) -> None:
