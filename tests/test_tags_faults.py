@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -50,3 +51,22 @@ def test_an_older_ledger_is_upgraded_while_a_process_with_older_code_goes_on_wri
     new = engine.submit(make_job(tags=("new",), queue="old", task="work"))
     assert [record.id for record in engine.ledger.find()] == [new, after, before]
     assert Search(engine.ledger).tally() == [("old", "work", "queued", 3)]
+
+
+@pytest.mark.parametrize("state", [None, "dead"])
+def test_the_newest_jobs_of_a_tag_are_listed_along_its_index(
+    engine: SpoolEngine, state: str | None
+) -> None:
+    """As the command line does: with a million jobs of the tag, all of them were sorted before."""
+    engine.submit(make_job(tags=("many",)))
+    asked: list[tuple[str, Any]] = []
+    connection = engine.ledger._connection.get(1.0)
+    connection.exec_trace = lambda cursor, sql, values: asked.append((sql, values)) or True
+    engine.ledger.find(tag="many", state=state)
+    connection.exec_trace = None
+    ((sql, values),) = asked
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+    assert plan == [
+        "SEARCH tags USING PRIMARY KEY (tag=?)",
+        "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
+    ]

@@ -50,7 +50,7 @@ from .transaction import (
     seen,
     waiting_queues,
 )
-from .walks import BY_STATE, RUNS, WAITS
+from .walks import BY_STATE, BY_TAG, RUNS, WAITS
 from .writing import Writing
 
 __all__ = [
@@ -167,13 +167,16 @@ class Ledger:
     ) -> list[Record]:
         """Return jobs, the newest first, that fit all filters; without their attempts."""
         filters = {
+            # Without a tag, the source answers for the state.
+            "state = ?": None if tag is None else state,
             "queue = ?": queue,
             "task = ?": task,
-            "seq IN (SELECT seq FROM tags WHERE tag = ?)": tag,
             "seq < coalesce((SELECT seq FROM jobs WHERE id = ?), 0)": before,
         }
         given = {text: value for text, value in filters.items() if value is not None}
         match state:
+            case _ if tag is not None:
+                source = BY_TAG
             case None:
                 source = "jobs WHERE true"
             case "running":
@@ -182,12 +185,10 @@ class Ledger:
                 source = WAITS
             case _:
                 source = f"{BY_STATE} = '{state}'" if state in STATES else "jobs WHERE false"
+        values = (*(() if tag is None else (tag,)), *given.values(), limit)
         where = "".join(f" AND {text}" for text in given)
         with self._reading() as run:
-            found = run(
-                f"SELECT {_RECORD} FROM {source}{where} ORDER BY seq DESC LIMIT ?",
-                (*given.values(), limit),
-            )
+            found = run(f"SELECT {_RECORD} FROM {source}{where} ORDER BY seq DESC LIMIT ?", values)
             return [Record(*row) for row in found]
 
     def counts(self) -> dict[str, dict[str, int]]:
