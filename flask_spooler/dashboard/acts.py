@@ -100,7 +100,7 @@ def _stops_any(action: str, job_ids: list[str]) -> bool:
 
 def _all(action: str) -> ResponseReturnValue:
     found = search()
-    asked = filters.read(request.form, found, time.time())
+    asked = filters.read(request.form, found, time.time()).settled
     number = found.count(asked.wanted)
     if "confirm" not in request.form:
         if asked.is_free_text:

@@ -36,6 +36,19 @@ class Asked(msgspec.Struct, frozen=True):
     """As what the text was understood, when not as free text."""
 
     @property
+    def settled(self) -> Asked:
+        """The same, by the names of what the text was understood as.
+
+        For what takes several requests: deleting all jobs with a tag, the last of them would leave
+        a text that nobody bears as a tag, and the next step would mean all jobs that contain it.
+        """
+        name = {"task": "task", "tag": "tag", "exception": "error"}.get(self.meant or "")
+        if name is None:
+            return self
+        rest = {key: value for key, value in self.given.items() if key != "q"}
+        return msgspec.structs.replace(self, given=rest | {name: self.given["q"]})
+
+    @property
     def is_free_text(self) -> bool:
         return self.wanted.text is not None
 
