@@ -73,7 +73,7 @@ class Arguments:
         return self._rebuilt(written, Carrier.read)
 
     def _rebuilt(
-        self, written: bytes | msgspec.Raw, way: Callable[[Carrier, bytes], Any]
+        self, written: bytes | msgspec.Raw, way: Callable[[Carrier, msgspec.Raw], Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         raw = _OBJECT.decode(written)
         args, kwargs = self.placed(
@@ -90,6 +90,8 @@ class Arguments:
 
         Raises `ArgumentError` where one that goes by position would take the place of another.
         """
+        if not self._by_place and self._variable is None:
+            return (), dict(values)
         by_place = [name for name in self._by_place if name in values]
         if by_place != self._by_place[: len(by_place)]:
             skipped = next(name for name in self._by_place if name not in values)
@@ -152,9 +154,11 @@ class Arguments:
         except (TypeError, ValueError, OverflowError, RecursionError):
             raise ArgumentError(self._task, sentence(name, self._hint(name), value)) from None
 
-    def _thawed(self, name: str, raw: msgspec.Raw, way: Callable[[Carrier, bytes], Any]) -> Any:
+    def _thawed(
+        self, name: str, raw: msgspec.Raw, way: Callable[[Carrier, msgspec.Raw], Any]
+    ) -> Any:
         try:
-            return way(self._carrier(name), bytes(raw))
+            return way(self._carrier(name), raw)
         except msgspec.ValidationError as error:
             problem = changed(name, self._hint(name), error, bytes(raw))
             raise ArgumentError(self._task, problem) from None

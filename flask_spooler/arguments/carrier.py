@@ -12,15 +12,12 @@ import typing
 from collections.abc import Iterable
 from enum import EnumMeta
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from .hints import bare, short, words
-from .kept import is_model, same
-
-AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
-"""Types whose values JSON keeps exactly, under their own annotation and without one."""
+from .kept import AS_THEY_ARE, is_model, is_plain, same
 
 
 class NotCarried(Exception):
@@ -47,7 +44,8 @@ class Carrier:
     """The way of the values of one annotation."""
 
     def __init__(self, hint: Any) -> None:
-        self._plain = frozenset(each for each in AS_THEY_ARE if hint in (Any, object, each))
+        self._exact = next((each for each in AS_THEY_ARE if each is hint), None)
+        self._anything = hint in (Any, object)
         try:
             self._decoder = msgspec.json.Decoder(hint, dec_hook=rebuilt)
         except Exception as error:  # names that cannot be resolved within classes, too
@@ -56,17 +54,18 @@ class Carrier:
     def freeze(self, value: Any) -> bytes:
         """Return a value as JSON; raise one of several errors when it would not arrive as it is."""
         data = msgspec.json.encode(value, enc_hook=_plain)
-        if type(value) not in self._plain:
-            arrives = self._decoder.decode(data)
-            if not same(value, arrives):
-                raise Changed(arrives)
+        if type(value) is self._exact or (self._anything and is_plain(value)):
+            return data
+        arrives = self._decoder.decode(data)
+        if not same(value, arrives):
+            raise Changed(arrives)
         return data
 
     def thaw(self, data: bytes | msgspec.Raw) -> Any:
         """Return the value; raise `msgspec.ValidationError` where it does not fit any more."""
         return self._decoder.decode(data)
 
-    def read(self, data: bytes) -> Any:
+    def read(self, data: bytes | msgspec.Raw) -> Any:
         """Return the value that a person wrote as JSON: a key that means nothing is an error."""
         value = self._decoder.decode(data)
         again = msgspec.json.decode(msgspec.json.encode(value, enc_hook=_plain))

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import operator
 from collections.abc import Callable
 from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
+
+Compare = Callable[[Any, Any], Any]
+
+AS_THEY_ARE: Final = frozenset({str, int, bool, type(None)})
+"""Types whose values JSON keeps exactly, under their own annotation and without one."""
 
 
 def same(given: Any, arrives: Any) -> bool:
@@ -25,22 +32,44 @@ def same(given: Any, arrives: Any) -> bool:
     kind = type(given)
     if kind is not type(arrives):
         return kind is int and type(arrives) is float and bool(given == arrives)
-    compare = COMPARE.get(kind)
-    if compare is not None:
-        return compare(given, arrives)
-    names = field_names(kind)  # type: ignore[arg-type]  # classes are hashable
-    if names is not None and is_mapped(kind):
-        return False  # it has the same fields, and is not the row of the database any more
-    if names is not None:
-        return all(same(getattr(given, name), getattr(arrives, name)) for name in names) and (
-            not is_model(kind) or given == arrives  # which knows of extras and private ones
-        )
-    if isinstance(given, tuple):
-        return _same_items(given, arrives)
-    return bool(given == arrives)
+    return bool(_compare_of(kind)(given, arrives))  # type: ignore[arg-type]  # mypy: not hashable
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether JSON alone keeps a value: nothing in it needs an annotation to come back."""
+    kind = type(value)
+    if kind in AS_THEY_ARE:
+        return True
+    if kind is list:
+        return all(map(is_plain, value))
+    if kind is dict:
+        return all(type(key) is str for key in value) and all(map(is_plain, value.values()))
+    return kind is float and math.isfinite(value)
 
 
 @functools.lru_cache(maxsize=1024)
+def _compare_of(kind: Any) -> Compare:
+    """Return what tells whether two values of the same class are the same."""
+    if kind in COMPARE:
+        return COMPARE[kind]
+    names = field_names(kind)
+    if names is None:
+        return _same_items if issubclass(kind, tuple) else operator.eq
+    if is_mapped(kind):
+        return _never  # it has the same fields, and is not the row of the database any more
+    if is_model(kind):  # which knows of its extras and private ones
+        return lambda given, arrives: _same_fields(names, given, arrives) and given == arrives
+    return functools.partial(_same_fields, names)
+
+
+def _never(given: Any, arrives: Any) -> bool:
+    return False
+
+
+def _same_fields(names: tuple[str, ...], given: Any, arrives: Any) -> bool:
+    return all(same(getattr(given, name), getattr(arrives, name)) for name in names)
+
+
 def field_names(kind: Any) -> tuple[str, ...] | None:
     """Return the names of the fields of a class that is made of fields, else None."""
     if issubclass(kind, msgspec.Struct):
@@ -86,12 +115,14 @@ def _same_members(given: Any, arrives: Any) -> bool:
 
 
 def _same_moment(given: Any, arrives: Any) -> bool:
+    if given.tzinfo is arrives.tzinfo and given == arrives and given.fold == arrives.fold:
+        return True
     # Zones are compared by their offset: between two zones Python takes some moments for unequal
     # to everything. A naive one has its fold instead.
     if (given.tzinfo is None) is not (arrives.tzinfo is None):
         return False
     if given.tzinfo is None:
-        return bool(given == arrives) and given.fold == arrives.fold
+        return False
     clocks_agree = given.replace(tzinfo=None) == arrives.replace(tzinfo=None)
     return bool(clocks_agree and given.utcoffset() == arrives.utcoffset())
 
@@ -100,12 +131,7 @@ def _same_decimal(given: Decimal, arrives: Decimal) -> bool:
     return bool(given.as_tuple() == arrives.as_tuple())
 
 
-def _equal(given: Any, arrives: Any) -> bool:
-    return bool(given == arrives)
-
-
-COMPARE: Final[dict[type, Callable[[Any, Any], bool]]] = {
-    **dict.fromkeys((str, int, bool, float, bytes, bytearray), _equal),
+COMPARE: Final[dict[type, Compare]] = {
     list: _same_items,
     tuple: _same_items,
     dict: _same_pairs,
