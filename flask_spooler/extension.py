@@ -110,7 +110,7 @@ class Spooler:
         name: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
-        """Make a function a task, as ``@spooler.task`` or with options, see `Options`.
+        """Make a function a task, as ``@spooler.task`` or with options, see `TaskOptions`.
 
         Raises `DuplicateTask` when its name is taken, and `OptionError`.
         """

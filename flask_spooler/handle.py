@@ -105,9 +105,15 @@ class JobHandle:
         return state
 
     def cancel(self) -> str:
-        """Cancel the job for good; see `SpoolEngine.cancel`."""
+        """Cancel the job for good and return its state; a running one is asked to stop.
+
+        Raises `JobStateError` for a job that has ended.
+        """
         return operations.cancel(self._engine, self.id)
 
     def retry(self) -> None:
-        """Run a dead, cancelled or expired job again; see `SpoolEngine.revive`."""
+        """Run a dead, cancelled or expired job again; its limits start anew.
+
+        Raises `JobStateError` for any other, and for one whose unique key another job holds now.
+        """
         operations.revive(self._engine, self.id)

@@ -96,7 +96,7 @@ class Task(Generic[P, R_co]):
         return f"<Task {self.name}>"
 
     def using(self, **options: Unpack[JobOptions]) -> Task[P, R_co]:
-        """Return a copy of the task whose jobs have these options; see `Options`.
+        """Return a copy of the task whose jobs have these options; see `JobOptions`.
 
         Callables and exception classes given here travel with the job by name, so they have to
         be importable. Raises `OptionError`.

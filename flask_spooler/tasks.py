@@ -64,7 +64,7 @@ class Tasks:
         name: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
-        """Make a function a task, as ``@tasks.task`` or with options, see `Options`.
+        """Make a function a task, as ``@tasks.task`` or with options, see `TaskOptions`.
 
         `name` stands in place of the function's own. Raises `DuplicateTask` when it is taken, and
         `OptionError`.

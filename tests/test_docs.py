@@ -17,7 +17,7 @@ from sphinx.util.inventory import InventoryFile
 import flask_spooler
 from flask_spooler import errors, signals, threads
 from flask_spooler.config import CHECKS
-from tests.pages import Block, Reader, a_reader, blocks, compare
+from tests.pages import Block, Reader, a_reader, blocks, compare, says
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -173,6 +173,12 @@ def test_a_command_that_names_an_id_of_the_page_means_the_job_that_was_there(
     text = f"$ job={real}; echo started $job\nstarted {shown}\n$ [ {shown} = $job ] || exit 3\n"
     with a_reader(tmp_path) as reader:
         read_all(reader, a_page(tmp_path, f"```console\n{text}```"))
+
+
+def test_what_a_server_is_said_to_print_is_looked_for_line_by_line() -> None:
+    log = "starting\n * jobs run in process 17\nready\n"
+    assert says(log, " * jobs run in process 4711\nready")
+    assert not says(log, " * jobs run in process 4711\nsteady")
 
 
 def test_what_is_compared_may_leave_things_open() -> None:
