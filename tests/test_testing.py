@@ -502,7 +502,7 @@ def test_arguments_of_every_kind_are_compared_by_value(spooler: Spooler, jobs: S
         return
 
     noon = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
-    work.enqueue(noon, 1, 2, plain=(1, {"a": None}), name="x")
+    work.enqueue(noon, 1, 2, plain=[1, {"a": None}], name="x")
     jobs.assert_enqueued(work, noon, 1, 2, plain=(1, {"a": None}), name="x")
     jobs.assert_enqueued(work, noon.astimezone(timezone(timedelta(hours=5))))
     jobs.assert_enqueued(work, plain=[1, {"a": None}])
