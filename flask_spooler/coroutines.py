@@ -35,7 +35,10 @@ class AsyncCall:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the coroutine to its end and return its result; raise why it was interrupted."""
-        run = functools.partial(self._app.ensure_sync(self._watched), *args, **kwargs)
+
+        def run() -> Any:
+            return self._app.ensure_sync(self._watched)(*args, **kwargs)
+
         self._waits = True
         try:
             return _beside_a_loop(run)
