@@ -25,11 +25,10 @@ def queues(value: Any) -> dict[str, str]:
     return {"FLASK_SPOOLER_QUEUES": json.dumps(value)}
 
 
-def occupied(path: Path, *, spoolers: int = 1) -> None:
-    """Let each spooler have a job for half a second, so that others come to wait."""
-    for _ in range(spoolers):
-        jobs.hold.using(queue="blockers").enqueue(str(path), 0.5)
-    wait_until(lambda: len(notes(path)) == spoolers)
+def occupied(path: Path) -> None:
+    """Let the only spooler have a job for half a second, so that others come to wait."""
+    jobs.hold.using(queue="blockers").enqueue(str(path), 0.5)
+    wait_until(lambda: len(notes(path)) == 1)
 
 
 def words(path: Path) -> list[str]:
@@ -68,11 +67,14 @@ def test_shares_are_kept_while_both_queues_have_jobs_that_wait(
     start_server: Start, tmp_path: Path
 ) -> None:
     server = start_server(processes=2, environment=queues({"mail": 3, "default": 1}))
-    out = tmp_path / "out"
+    out, blocker, go = (tmp_path / name for name in ("out", "blocker", "go"))
     with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process"):
-        occupied(tmp_path / "blocker", spoolers=2)
+        for _ in range(2):
+            jobs.hold_until.using(queue="blockers").enqueue(str(blocker), str(go))
+        wait_until(lambda: len(notes(blocker)) == 2)
         default = jobs.write.enqueue_many([(str(out), "default")] * 400)
         mail = jobs.write.using(queue="mail").enqueue_many([(str(out), "mail")] * 400)
+        go.touch()
         for job in (default[-1], mail[-1]):
             ended(job, 60)
     first = Counter(words(out)[:400])
