@@ -150,7 +150,7 @@ def list_jobs(
         _print([_without_attempts(record) for record in found])
         return
     if not found:
-        _print("No jobs fit." if state or queue or task else "No jobs.")
+        _print("No jobs fit." if state or queue or task or tag else "No jobs.")
         return
     _print(job_table(found, time.time()))
     if len(found) == limit:

@@ -134,3 +134,10 @@ def test_a_tag_of_any_characters_is_found_by_every_door(
     assert job.id in browser.get(html.unescape(links[0])).text
     printed = browser.application.test_cli_runner().invoke(spooler_cli, ["list", "--tag", tag])
     assert (job.id in printed.output, other.id in printed.output) == (True, False)
+
+
+def test_a_tag_that_nobody_bears_is_no_empty_spool(browser: FlaskClient, spooler: Spooler) -> None:
+    spooler.task(lambda: None, name="work").enqueue()
+    runner = browser.application.test_cli_runner()
+    printed = runner.invoke(spooler_cli, ["list", "--tag", "nobody's"])
+    assert printed.output == "No jobs fit.\n"
