@@ -344,6 +344,26 @@ def test_two_steps_awaited_together_are_both_remembered_and_a_cancelled_one_is_n
     assert [step.name for step in kept.steps] == ["quick"]
 
 
+def test_an_async_task_whose_time_is_up_keeps_the_step_that_had_finished(world: World) -> None:
+    async def quick() -> None:
+        effect(world, 1)
+
+    async def slow() -> None:
+        effect(world, 2)
+        if current_job.attempt == 1:
+            await asyncio.Event().wait()
+
+    @world.spooler.task(name="work", timeout=0.2, backoff=[0.0])
+    async def work() -> None:
+        await asyncio.gather(current_job.step("quick", quick), current_job.step("slow", slow))
+
+    job = work.enqueue()
+    world.run_ready()
+    assert (job.state, steps_of(world, job.id)) == ("retrying", ["quick"])
+    world.recover()
+    assert (job.state, effects(world)) == ("succeeded", {1: 1, 2: 2})
+
+
 def test_a_step_inside_a_step_is_done_once_though_the_outer_one_is_not(kept: Kept) -> None:
     runs: list[str] = []
 
