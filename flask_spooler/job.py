@@ -142,7 +142,7 @@ def parse_file(data: bytes) -> Packet:
 
 def is_id(text: str) -> bool:
     """Tell whether this could be the id of a job; anything may come from URLs and shells."""
-    return _ID.fullmatch(text) is not None
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
 
 
 def is_ours(packet: Packet) -> bool:

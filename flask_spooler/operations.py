@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from . import _uwsgi
 from .engine import SpoolEngine
-from .errors import JobNotFound, JobStateError
-from .job import CANCELLED, FINAL, REVIVABLE, RUNNING
+from .errors import JobNotFound, JobStateError, NewerFormat, PacketError
+from .job import CANCELLED, FINAL, REVIVABLE, RUNNING, open_packet, parse_file
 from .signals import announce, job_cancelled
 from .spool import DEAD, TAKEN, WAITING
 
@@ -51,13 +51,22 @@ def revive(engine: SpoolEngine, job_id: str) -> None:
             raise JobNotFound(job_id)
         if row.state not in REVIVABLE:
             raise JobStateError(job_id, "retry", row.state, "dead, cancelled or expired")
-        holder = rows.holder_of(row.task, row.unique_key) if row.unique_key else None
+        unique = row.unique_key or _key_given_up(engine, job_id)
+        holder = rows.holder_of(row.task, unique) if unique else None
         if holder is not None:
             others = f"alone under its unique key, which job {holder} holds now"
             raise JobStateError(job_id, "retry", row.state, others)
-        rows.revive(job_id, engine.clock())
+        rows.revive(job_id, engine.clock(), unique)
     engine.spool.exhume(job_id)
     engine.ring()
+
+
+def _key_given_up(engine: SpoolEngine, job_id: str) -> str | None:
+    """Return the unique key of a job that lost it to another one while it ran: its file knows."""
+    try:
+        return open_packet(parse_file(engine.spool.read(DEAD, job_id)), engine.key).unique
+    except (OSError, PacketError, NewerFormat):
+        return None  # whoever is handed the file says what is wrong with it
 
 
 def delete(engine: SpoolEngine, job_id: str) -> None:

@@ -347,9 +347,15 @@ class Spool:
         has the file, or has moved it.
         """
         try:
-            return self._read_locked(window_name, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            data, descriptor = self._read_locked(window_name, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, FileNotFoundError):
             return None
+        # Who held it before may have moved it after it was opened here: uWSGI looks again, too.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(self._window(window_name))):
+                return data, descriptor
+        os.close(descriptor)
+        return None
 
     def _read_locked(self, name: str, operation: int) -> tuple[bytes, int]:
         descriptor = os.open(self._window(name), os.O_RDWR | os.O_CLOEXEC)

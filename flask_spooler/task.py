@@ -18,7 +18,7 @@ import msgspec
 from .arguments import Arguments
 from .current import CurrentJob, inside_task, running
 from .engine import SpoolEngine
-from .errors import ArgumentError, ExtraMissing, NotATask
+from .errors import ArgumentError, ExtraMissing, NotATask, OptionError
 from .handle import JobHandle
 from .job import QUEUED, SCHEDULED, Job, new_id
 from .options import Exceptions, JobOptions, Options, dereference, reference
@@ -172,6 +172,10 @@ class Task(Generic[P, R_co]):
         if self.name.startswith("__main__."):
             problem = "it stands in a script, under a name that no spooler can know: give it name="
             raise ArgumentError(self.name, problem)
+        if "on_duplicate" in self._overrides and options.unique is None:
+            raise OptionError(
+                "on_duplicate", "given together with a unique key", options.on_duplicate
+            )
         due = due_time(options.at, options.delay, now)
         return Job(
             id=new_id(),

@@ -174,7 +174,7 @@ def test_the_handles_of_many_jobs_come_in_their_order_without_the_unknown(
 
     jobs = work.enqueue_many([(number,) for number in range(50)])
     asked = [job.id for job in reversed(jobs)]
-    found = spooler.get_many([*asked[:25], "0" * 29, "no id", "", *asked[25:]])
+    found = spooler.get_many([*asked[:25], "0" * 29, "no id", "", 5, *asked[25:]])  # type: ignore[list-item]
     assert found == list(reversed(jobs))
     assert [job.state for job in found] == ["queued"] * 50
     assert spooler.get_many([]) == []

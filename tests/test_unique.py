@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from flask_spooler import Spooler, operations
+from flask_spooler import Spooler, current_job, operations
 from flask_spooler._uwsgi import Process
 from flask_spooler.engine import SpoolEngine
-from flask_spooler.errors import DuplicateJob, EnqueueError
+from flask_spooler.errors import DuplicateJob, EnqueueError, JobStateError, OptionError
 from flask_spooler.signals import job_enqueued
 from flask_spooler.spool import Spool
 from tests.conftest import FailAt
@@ -97,6 +97,34 @@ def test_a_running_job_that_is_replaced_ends_and_is_not_tried_again(
     assert outer.enqueue(word).id == begun[0]
     world.recover()
     assert len(begun) == 1
+
+
+def test_a_replaced_job_that_ran_gets_its_key_back_only_when_it_is_free(world: World) -> None:
+    @world.spooler.task(name="outer", max_attempts=3, backoff=[0.0], unique="outer")
+    def outer() -> None:
+        if current_job.attempt == 1:
+            world.spooler.tasks["outer"].using(on_duplicate="replace", delay=60).enqueue()
+            raise RuntimeError("while it was replaced")
+
+    first = outer.enqueue()
+    world.run_ready()
+    second = outer.enqueue()
+    assert (first.state, second.state) == ("cancelled", "scheduled")
+    with pytest.raises(JobStateError, match=second.id):
+        first.retry()
+    second.cancel()
+    first.retry()
+    assert outer.enqueue() == first
+
+
+def test_a_policy_for_duplicates_needs_a_key(app: Flask, spooler: Spooler) -> None:
+    @spooler.task(on_duplicate="replace")  # for those jobs that are given a key
+    def work() -> None: ...
+
+    assert work.enqueue().state == "queued"
+    with pytest.raises(OptionError, match="on_duplicate to be given together with a unique key"):
+        work.using(on_duplicate="refuse").enqueue()
+    assert work.using(unique="one").enqueue().state == "queued"
 
 
 def test_a_cancel_still_stops_a_running_job_that_was_replaced(world: World) -> None:

@@ -331,13 +331,14 @@ class Transaction:
             (CANCEL_ASKED, job_id),
         )
 
-    def revive(self, job_id: str, now: float) -> bool:
+    def revive(self, job_id: str, now: float, unique: str | None = None) -> bool:
         """Make a dead, cancelled or expired job queued again, its limits starting anew."""
         revived = self._run(
             "UPDATE jobs SET state = 'queued', due_at = ?, finished_at = NULL, charged = 0,"
-            " crashes = 0, interruptions = 0, cancel_asked = 0, expires_at = NULL, result = NULL"
+            " crashes = 0, interruptions = 0, cancel_asked = 0, expires_at = NULL, result = NULL,"
+            " unique_key = coalesce(unique_key, ?)"
             " WHERE id = ? AND state IN ('dead', 'cancelled', 'expired') RETURNING 1",
-            (now, job_id),
+            (now, unique, job_id),
         )
         return revived.get is not None
 
