@@ -15,7 +15,7 @@ from blinker import NamedSignal
 from sphinx.util.inventory import InventoryFile
 
 import flask_spooler
-from flask_spooler import errors, signals, threads
+from flask_spooler import errors, signals, testing, threads
 from flask_spooler.config import CHECKS
 from tests.pages import Block, Reader, a_reader, blocks, compare, says
 
@@ -75,7 +75,7 @@ def test_every_link_between_the_built_pages_leads_somewhere(built: Path) -> None
 
 def offered() -> list[tuple[str, Any]]:
     """Every public name, with what it stands for."""
-    modules = [flask_spooler, errors, signals, threads]
+    modules = [flask_spooler, errors, signals, testing, threads]
     found = []
     for module in modules:
         names = getattr(module, "__all__", None) or [
