@@ -33,6 +33,8 @@ from .schedule import Seconds, seconds_of
 from .signals import file_quarantined, job_enqueued, job_put_off, spool_trouble
 from .task import Task
 
+__all__ = ["SpoolerJobs", "TaskFailed", "spooler_jobs"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -215,11 +217,10 @@ class SpoolerJobs:
 
     def _next_moment(self, end: float) -> float | None:
         """Return when the next job is due or expires, if that is after now and not after `end`."""
-        engine = self._engine
-        with engine.ledger.transaction() as rows:
+        with self._engine.ledger.transaction() as rows:
             overdue = [rows.known(each) for each in rows.overdue(min(end, LATEST), MOST_JOBS)]
         moments = [row.expires_at for row in overdue if row.expires_at is not None]
-        moments.append(engine.ledger.next_due() or math.inf)
+        moments.append(self._engine.ledger.next_due() or math.inf)
         return min((each for each in moments if self._now < each <= min(end, LATEST)), default=None)
 
     def _check(self, expected: Exceptions) -> None:
