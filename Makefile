@@ -12,14 +12,19 @@ NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# The stamp is newest when everything in the two files is installed.
-.venv/installed: requirements.txt pyproject.toml
+# A stamp is newest when everything is installed: first what the app needs, which is little, then
+# what its tests need, which is much.
+.venv/app: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -r requirements.txt -e '.[test]'
+	$(BIN)/pip install --quiet -r requirements.txt -e '.[metrics]'
 	@touch $@
 
-run: .venv/installed ## install what is missing and start the server in the foreground
+.venv/installed: .venv/app
+	$(BIN)/pip install --quiet -e '.[test]'
+	@touch $@
+
+run: .venv/app ## install what is missing and start the server in the foreground
 	@echo "Flask-Spooler answers at http://127.0.0.1:$${PORT:-8080} - try, in another terminal:"
 	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3'           a durable job; then its status_url"
 	@echo "  curl '127.0.0.1:$${PORT:-8080}/uwsgi_spool?duration=3&delay=10'  the same, in ten seconds"
