@@ -19,11 +19,12 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from flask import Flask
-from flask_spooler.testing import SpoolerJobs
 from mailer import create_app
 from mailer.jobs import send_newsletter, send_welcome
 from mailer.smtp import Refused, TryLater
 from smtp_server import Inbox
+
+from flask_spooler.testing import SpoolerJobs
 
 NOBODY_LISTENS = 1
 

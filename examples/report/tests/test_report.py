@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
-from flask_spooler.testing import SpoolerJobs
 from nightly import create_app, files, nights, shop
 from nightly.jobs import make_report, night, plan, plan_next, report
 from nightly.nights import ONE_DAY, last_whole_day, moment_after
+
+from flask_spooler.testing import SpoolerJobs
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

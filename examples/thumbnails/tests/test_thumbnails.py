@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from flask_spooler.testing import SpoolerJobs
 from PIL import Image
 from thumbnails import create_app, images
 from thumbnails.jobs import thumbnail
 from thumbnails.store import keep_upload, thumbnails
 from werkzeug.test import TestResponse
+
+from flask_spooler.testing import SpoolerJobs
 
 
 @pytest.fixture
