@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +24,7 @@ PREFIX: Final = "SPOOLER_"
 LONG: Final = "FLASK_SPOOLER_"
 SHORT: Final = ("SPOOLER_DIRECTORY", "SPOOLER_PROCESSES", "SPOOLER_KEY")
 DURABILITIES: Final = ("power", "process")
+MEMORY: Final = "/dev/shm"
 FOREIGN: Final = ("uwsgidecorators", "uwsgi_tasks")
 
 
@@ -31,6 +33,8 @@ class Config:
     """The settings of one app's spool; lengths of time in seconds."""
 
     directory: Path
+    directory_is_passing: bool = False
+    """It was given, and lies where temporary files lie: it is there for a test."""
     key: bytes | None = None
     durability: str = "power"
     processes: int = 10
@@ -67,8 +71,10 @@ def read_config(
         for key, value in found.items()
         if value is not None
     }
-    directory = Path(root) / checked.pop("directory", "my_spools")
-    return Config(directory=directory, **checked)
+    given = checked.pop("directory", None)
+    directory = Path(root) / (given or "my_spools")
+    passing = given is not None and _is_passing(directory)
+    return Config(directory=directory, directory_is_passing=passing, **checked)
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -113,6 +119,13 @@ def _directory(key: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ConfigError(key, "the path of a directory", value)
     return Path(value)
+
+
+def _is_passing(directory: Path) -> bool:
+    real = directory.resolve()
+    return any(
+        real.is_relative_to(Path(each).resolve()) for each in (tempfile.gettempdir(), MEMORY)
+    )
 
 
 def _secret(key: str, value: Any) -> bytes:

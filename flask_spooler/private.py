@@ -12,11 +12,9 @@ import os
 import shutil
 import tempfile
 import weakref
-from typing import Final
 
+from .config import MEMORY
 from .spool import Spool
-
-MEMORY: Final = "/dev/shm"
 
 
 class PrivateSpool(Spool):

@@ -3,7 +3,8 @@
 Owns the choice between the spool that the app is configured for and a private one. An app whose
 `testing` is true has a private one: asked for at each use, because the flag is mostly set after
 `init_app`, and whatever `SPOOLER_DIRECTORY` says, because that comes from the same configuration
-as production's. Never inside uWSGI: a server runs the jobs of the directory that it scans.
+as production's; but for one where temporary files lie, which no production has and a test has
+given. Never inside uWSGI: a server runs the jobs of the directory that it scans.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class AppState:
     def _parts(self) -> Parts:
         if self.lent is not None:
             return self.lent
-        if not self._app.testing or _uwsgi.inside():
+        config, app = self.config, self._app
+        if not app.testing or config.directory_is_passing or _uwsgi.inside():
             return self.configured
         with self._choosing:
             if self._private is None:

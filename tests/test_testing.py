@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -50,8 +51,10 @@ def spooler() -> Spooler:
 
 
 @pytest.fixture
-def new_app(tmp_path: Path, spooler: Spooler) -> App:
+def new_app(tmp_path: Path, spooler: Spooler, monkeypatch: pytest.MonkeyPatch) -> App:
     """Make apps that are configured for a directory that no test may use."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
     def make(**config: Any) -> Flask:
         app = Flask("tested")
@@ -707,6 +710,21 @@ def test_an_app_that_is_not_tested_uses_the_directory_of_its_configuration(
     assert directory(app) != tmp_path / "production"
     app.testing = False
     assert directory(app) == tmp_path / "production"
+
+
+def test_a_tested_app_uses_a_directory_that_was_given_among_temporary_files(
+    new_app: App, tmp_path: Path
+) -> None:
+    assert directory(new_app(TESTING=True)) != tmp_path / "production"
+    given = tmp_path / "temporary" / "spool"
+    app = Flask("given")
+    app.config.update(TESTING=True, SPOOLER_DIRECTORY=given)
+    spooler = Spooler(app)
+    assert directory(app) == given
+    spooler.task(lambda: None, name="work").enqueue()
+    with spooler_jobs(app) as jobs:
+        assert jobs.all_enqueued() == []
+    assert len(spooler.engine.ledger.find()) == 1
 
 
 def test_inside_uwsgi_an_app_uses_the_directory_of_its_configuration(
