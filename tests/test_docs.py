@@ -73,6 +73,14 @@ def test_every_link_between_the_built_pages_leads_somewhere(built: Path) -> None
     assert dead_links(built) == []
 
 
+def test_every_page_stands_once_in_the_table_of_contents() -> None:
+    trees = re.findall(r"```{toctree}\n(.*?)```", (DOCS / "index.md").read_text(), re.DOTALL)
+    named = [line for tree in trees for line in tree.split() if not line.startswith(":")]
+    twice = {name for name in named if named.count(name) > 1 and (DOCS / f"{name}.md").exists()}
+    assert trees
+    assert twice == set()
+
+
 def offered() -> list[tuple[str, Any]]:
     """Every public name, with what it stands for."""
     modules = [flask_spooler, errors, signals, testing, threads]
