@@ -251,4 +251,5 @@ def test_reading_the_configuration_touches_no_disk(app: Flask, memory: Path) -> 
 
 
 def test_every_field_of_the_configuration_has_its_key() -> None:
-    assert {f"SPOOLER_{name.upper()}" for name in Config.__dataclass_fields__} == set(CHECKS)
+    fields = set(Config.__dataclass_fields__) - {"directory_is_passing"}  # found out, not given
+    assert {f"SPOOLER_{name.upper()}" for name in fields} == set(CHECKS)
