@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import enum
 import functools
 import math
 import re
@@ -40,6 +41,7 @@ from tests.shapes import (
     Customer,
     Former,
     Level,
+    Mood,
     Odd,
     Person,
     Point,
@@ -245,7 +247,9 @@ def test_no_value_under_any_annotation_arrives_changed_in_silence(hint: Any, val
 
 
 def is_promoted(value: Any, arrives: Any) -> bool:
-    """Whether ints have become the floats that are annotated, and nothing else."""
+    """Whether ints are the floats that are annotated, or a member its value, and nothing else."""
+    if isinstance(value, enum.Enum) and type(arrives) in (int, str):
+        return bool(arrives == value)
     return value == arrives and repr(canon(value)).count("'int'") > repr(canon(arrives)).count(
         "'int'"
     )
@@ -377,6 +381,20 @@ def test_an_annotation_that_cannot_travel_is_refused_with_the_way_out(
     message = refused(typed(hint), value)
     assert said in message
     assert "value" in message
+
+
+def test_a_member_of_an_enum_of_plain_values_arrives_as_its_value() -> None:
+    for hint, value in [(int, Level.LOW), (str, Mood.GOOD)]:
+        arrives = round_trip(typed(hint), value)
+        assert type(arrives) is hint
+        assert arrives == value.value
+    for hint, value in [
+        (int, True),
+        (Any, Level.LOW),
+        (list[int], [Level.LOW]),
+        (float, Level.LOW),
+    ]:
+        refused(typed(hint), value)
 
 
 def test_a_subclass_would_arrive_as_its_base_and_is_refused() -> None:
