@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
 
-from .databases import EXTENSION
+from .databases import SQLALCHEMY
 from .errors import JobTimeout, NoSession, NoTransaction, SpoolerError
 from .job import Job
 from .signals import announce, job_dropped, job_unpublished
@@ -61,7 +61,7 @@ def session_of(app: Flask, get_session: Callable[[], Any] | None) -> Session:
     Raises `NoSession` where the app has neither.
     """
     if get_session is None:
-        get_session = getattr(app.extensions.get(EXTENSION), "session", None)
+        get_session = getattr(app.extensions.get(SQLALCHEMY), "session", None)
     if get_session is None:
         raise NoSession
     session = get_session()

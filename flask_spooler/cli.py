@@ -18,12 +18,13 @@ from flask import current_app
 from flask.cli import with_appcontext
 
 from . import completion, operations, watch
+from .config import EXTENSION
 from .doctor import examine
 from .errors import NotInitialised, OptionError, SpoolerError, SpoolMissing
-from .extension import EXTENSION, AppState
 from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
+from .state import AppState
 from .tables import findings_page, job_page, job_table, stats_page
 
 PURGE_STEP = 500

@@ -14,7 +14,8 @@ import click
 from click.shell_completion import CompletionItem
 from flask.cli import ScriptInfo
 
-from .extension import EXTENSION, AppState
+from .config import EXTENSION
+from .state import AppState
 
 MOST: Final = 200
 """As many jobs, the newest, are looked through for ids."""

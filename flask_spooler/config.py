@@ -3,7 +3,7 @@
 Owns the `SPOOLER_*` keys, where their values come from and what they may be. A key stands in
 ``app.config``, or in the environment as ``FLASK_SPOOLER_…``; three of them have a short name in the
 environment too, which ``uwsgi.ini`` shares. A key that does not exist or a value that cannot be
-stops the start with one sentence.
+stops the start with one sentence. Owns the extension's own key, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Any, Final
 
 from .errors import ConfigError, UnknownConfigKey
 from .queues import Queues, read_queues
+
+EXTENSION: Final = "spooler"
+"""The key in ``app.extensions`` of what one app has of the extension, its `AppState`."""
 
 PREFIX: Final = "SPOOLER_"
 LONG: Final = "FLASK_SPOOLER_"

@@ -20,7 +20,7 @@ from flask.ctx import AppContext
 from . import _uwsgi
 from .signals import announce, spool_trouble
 
-EXTENSION: Final = "sqlalchemy"
+SQLALCHEMY: Final = "sqlalchemy"
 
 
 def take_part(app: Flask) -> None:
@@ -38,10 +38,10 @@ def take_part(app: Flask) -> None:
 
 def dispose_engines(app: Flask) -> None:
     """Give all engines of the app fresh pools, and leave the old connections to their owner."""
-    if EXTENSION not in app.extensions:
+    if SQLALCHEMY not in app.extensions:
         return
     with app.app_context():
-        for engine in app.extensions[EXTENSION].engines.values():
+        for engine in app.extensions[SQLALCHEMY].engines.values():
             engine.dispose(close=False)
 
 
@@ -52,7 +52,7 @@ def drop_session(app: Flask, context: AppContext) -> None:
     SQLAlchemy's among them. It finds sessions by the address of their context, which the next
     job's context may get: that job would find this one's session, dirty as it is.
     """
-    session: Any = getattr(app.extensions.get(EXTENSION), "session", None)
+    session: Any = getattr(app.extensions.get(SQLALCHEMY), "session", None)
     sessions = getattr(getattr(session, "registry", None), "registry", None)
     if isinstance(sessions, dict):
         left = sessions.pop(id(context), None)

@@ -18,7 +18,7 @@ from flask import Flask, current_app, has_app_context
 from . import _uwsgi, databases, development, doctor
 from .after_commit import Waiting, session_of, wait_for_commit
 from .arguments import check_function
-from .config import Config, read_config
+from .config import EXTENSION, Config, read_config
 from .dashboard import mount
 from .dispatch import Desk, Handler, open_desk
 from .eager import run_now
@@ -38,7 +38,7 @@ from .lifecycle import take_part
 from .members import Members
 from .options import TaskOptions, task_options
 from .signals import announce, job_enqueued
-from .state import AppState as AppState
+from .state import AppState
 from .task import Task
 from .tasks import ATTACHED, Tasks
 
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-EXTENSION = "spooler"
 
 
 class Spooler:

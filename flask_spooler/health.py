@@ -16,11 +16,12 @@ from typing import Final
 from flask import Flask
 
 from . import _uwsgi
+from .config import EXTENSION
 from .engine import SpoolEngine
 from .errors import LedgerError, NotInitialised
-from .extension import EXTENSION, AppState
 from .job import RUNNING
 from .ledger import Figures
+from .state import AppState
 
 PATIENCE: Final = 60.0
 """Seconds that a due job may wait while spoolers are idle. An idle spooler takes a job in

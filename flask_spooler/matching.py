@@ -21,6 +21,7 @@ from .task import Task
 from .times import duration
 
 MOST_JOBS: Final = 100_000
+"""More than any test enqueues, where the ledger wants a limit."""
 
 FIELDS: Final = {"at": "due_at", "delay": "due_at", "expires": "expires_at"}
 """Options whose field in a job bears another name than the option."""

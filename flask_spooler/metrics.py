@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Final
 from flask import Flask
 
 from . import _uwsgi
+from .config import EXTENSION
 from .endings import BOUNDS
 from .errors import ExtraMissing, NotInitialised
-from .extension import EXTENSION, AppState
 from .job import QUEUED, RETRYING, REVIVABLE, RUNNING, SCHEDULED, SUCCEEDED
 from .ledger import SQLITE_VERSION, Ended, Figures
 from .spool import CORRUPT, DEAD, DONE, TAKEN, WAITING, WRITING
+from .state import AppState
 
 if TYPE_CHECKING:
     from prometheus_client.core import HistogramMetricFamily, Metric

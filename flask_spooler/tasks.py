@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 from flask import Blueprint, current_app, has_app_context
 
 from .arguments import check_function
+from .config import EXTENSION
 from .engine import SpoolEngine
 from .errors import DuplicateTask, NotRegistered
 from .job import Job
@@ -98,7 +99,7 @@ class Tasks:
 
     def _come_with(self, app: App) -> None:
         app.extensions.setdefault(ATTACHED, []).append(self)
-        state = app.extensions.get("spooler")
+        state = app.extensions.get(EXTENSION)
         if state is not None:
             state.spooler.register(self)
 
@@ -123,7 +124,7 @@ class Tasks:
     @property
     def _spooler(self) -> Spooler:
         if has_app_context():
-            state = current_app.extensions.get("spooler")
+            state = current_app.extensions.get(EXTENSION)
             if state is not None and state.spooler in self._spoolers:
                 found: Spooler = state.spooler
                 return found

@@ -19,18 +19,19 @@ import msgspec
 from flask import Flask
 
 from . import operations, upkeep
+from .config import EXTENSION
 from .eager import run_next, run_now
 from .errors import AppWithoutSpooler, OptionError
-from .extension import EXTENSION, AppState
 from .handle import JobHandle
 from .job import FINAL
-from .matching import Enqueued, described, given
+from .matching import MOST_JOBS, Enqueued, described, given
 from .options import moment
 from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
 from .perform import Attempt
 from .private import PrivateSpool
 from .schedule import Seconds, seconds_of
 from .signals import file_quarantined, job_enqueued, job_put_off, spool_trouble
+from .state import AppState
 from .task import Task
 
 __all__ = ["SpoolerJobs", "TaskFailed", "spooler_jobs"]
@@ -41,7 +42,6 @@ R = TypeVar("R")
 Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 Until = timedelta | datetime | float | Literal["all"]
 
-MOST_JOBS: Final = 100_000
 LATEST: Final = 1e12
 
 TROUBLES: Final = {

@@ -55,7 +55,7 @@ from server import free_port, wait_until
 
 from flask_spooler import Spooler
 from flask_spooler.eager import run_next
-from flask_spooler.extension import AppState
+from flask_spooler.state import AppState
 
 LANGUAGES = ("python", "sh", "console", "output", "ini", "html", "json", "yaml", "text")
 SERVES = re.compile(r"(uwsgi --ini |flask( --app \S+)? run\b)")

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 
 from flask_spooler import JobHandle, Spooler, current_job
 from flask_spooler.dashboard.base import NAME
-from flask_spooler.extension import AppState
 from flask_spooler.ledger import Ledger
 from flask_spooler.ledger.deeds import Deed, Deeds
+from flask_spooler.state import AppState
 
 TOKEN = "the token of the tests"
 READ_TOKEN = "the token for looking"

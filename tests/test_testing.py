@@ -35,8 +35,8 @@ from flask_spooler import (
 )
 from flask_spooler.cli import spooler_cli
 from flask_spooler.errors import AppWithoutSpooler, EnqueueError, WaitForNobody
-from flask_spooler.extension import AppState
 from flask_spooler.private import PrivateSpool
+from flask_spooler.state import AppState
 from flask_spooler.testing import SpoolerJobs, TaskFailed, spooler_jobs
 from tests.helpers import in_child
 

@@ -18,10 +18,10 @@ import pytest
 from flask import Flask
 
 from flask_spooler import SPOOL_OK, Spooler, _uwsgi, current_job, failpoints
-from flask_spooler.extension import AppState
 from flask_spooler.housekeeper import Housekeeper
 from flask_spooler.job import parse_file
 from flask_spooler.spool import DONE
+from flask_spooler.state import AppState
 
 
 @dataclass

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import current_app, g, request
 
+from ..config import EXTENSION
+
 if TYPE_CHECKING:
     from ..config import Config
     from ..engine import SpoolEngine
-    from ..extension import AppState
     from ..ledger.deeds import Deeds
     from ..ledger.insight import Insight
     from ..ledger.search import Search
+    from ..state import AppState
     from .access import Visitor
 
 NAME: Final = "spooler_dashboard"
-EXTENSION: Final = "spooler"
 
 
 class BadRequest(ValueError):

@@ -19,17 +19,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from flask import Flask
 
 from .. import _uwsgi
-from ..config import Config
-from ..engine import SpoolEngine
+from ..config import EXTENSION
 from ..errors import KeyUnusable, LedgerError
 from ..ledger import SQLITE_VERSION
 from ..signals import announce, spool_trouble
 from ..spool import fingerprint
+from ..state import AppState
 from . import application, directory, server
 from .finding import Finding, right, worth_knowing, wrong
 from .ini import Options, Unreadable, read_ini
@@ -58,19 +58,6 @@ PATIENCE: Final = 2.0
 """Seconds that a housekeeper gets for its start before it is missed."""
 
 
-class State(Protocol):
-    """What an app has of the extension, as far as it is examined."""
-
-    @property
-    def spooler(self) -> Any: ...
-    @property
-    def config(self) -> Config: ...
-    @property
-    def engine(self) -> SpoolEngine: ...
-    @property
-    def desk(self) -> Any: ...
-
-
 def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Finding]:
     """Run every check on an app, its spool and the server that works it off.
 
@@ -78,7 +65,7 @@ def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Findi
     where it cannot be read. Nothing else is raised: what cannot be looked at is a finding.
     Takes some milliseconds: it syncs a file, and asks systemd where that has started the server.
     """
-    state: State = app.extensions["spooler"]
+    state: AppState = app.extensions[EXTENSION]
     found = list(_examine_app(app, state))
     if ini is not None:
         found += examine_ini(state, ini, os.environ)
@@ -87,7 +74,7 @@ def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Findi
 
 
 def examine_ini(
-    state: State, path: str | os.PathLike[str], environment: Mapping[str, str]
+    state: AppState, path: str | os.PathLike[str], environment: Mapping[str, str]
 ) -> list[Finding]:
     """Check a uWSGI ini file that need not run."""
     try:
@@ -99,7 +86,7 @@ def examine_ini(
     return [*found, *_same_directory(state, options, Path(path))]
 
 
-def _same_directory(state: State, options: Options, ini: Path) -> Iterator[Finding]:
+def _same_directory(state: AppState, options: Options, ini: Path) -> Iterator[Finding]:
     asked = options.all("spooler", "spooler-external")
     scanned = [(ini.absolute().parent / directory).resolve() for directory in asked]
     mine = state.engine.spool.root.resolve()
@@ -111,7 +98,7 @@ def _same_directory(state: State, options: Options, ini: Path) -> Iterator[Findi
         yield wrong("directory", problem, fix)
 
 
-def _examine_app(app: Flask, state: State) -> Iterator[Finding]:
+def _examine_app(app: Flask, state: AppState) -> Iterator[Finding]:
     config = state.config
     yield from application.examine_sqlite(SQLITE_VERSION)
     yield from application.examine_dashboard(config)
@@ -119,7 +106,7 @@ def _examine_app(app: Flask, state: State) -> Iterator[Finding]:
     yield from application.examine_environment(os.environ, app.config)
 
 
-def _examine_spool(state: State, *, servers: bool) -> Iterator[Finding]:
+def _examine_spool(state: AppState, *, servers: bool) -> Iterator[Finding]:
     """Look into the directory; what may not be looked at, or is not there, ends the look."""
     spool = state.engine.spool
     try:
@@ -141,7 +128,7 @@ def _examine_spool(state: State, *, servers: bool) -> Iterator[Finding]:
         yield wrong("spool", problem, "run this as the user that owns the spool, or as root")
 
 
-def _examine_contents(state: State, note: ServerNote | None) -> Iterator[Finding]:
+def _examine_contents(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
     spool, given = state.engine.spool, state.config.key
     try:
         kept = spool.kept_key()
@@ -159,7 +146,7 @@ def _examine_contents(state: State, note: ServerNote | None) -> Iterator[Finding
         yield wrong("ledger", str(error), "see the server's log; jobs wait until it can be used")
 
 
-def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]:
+def _examine_servers(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
     """Examine the server that runs the jobs, and the one that only enqueues where there is one."""
     spool = state.engine.spool
     at_home = spool.has_housekeeper()
@@ -193,7 +180,7 @@ def _examine_servers(state: State, note: ServerNote | None) -> Iterator[Finding]
             yield replace(finding, name=f"web: {finding.name}")
 
 
-def _development_server(state: State) -> int | None:
+def _development_server(state: AppState) -> int | None:
     """Return the process of a server that lives and has left no note, as all of uWSGI's do."""
     try:
         boots = [boot for boot in state.engine.ledger.servers() if _uwsgi.lives_on(boot)]
@@ -202,7 +189,7 @@ def _development_server(state: State) -> int | None:
     return _uwsgi.Boot.parse(boots[0]).master.pid if boots else None
 
 
-def _as_noted(state: State, note: ServerNote, has_housekeeper: bool) -> server.Server:
+def _as_noted(state: AppState, note: ServerNote, has_housekeeper: bool) -> server.Server:
     options = Options(tuple(note.options), note.all_options)
     running = server.Running(
         pool=note.pool if note.is_complete else None,
@@ -230,7 +217,7 @@ def _modes(options: Options, base: str) -> dict[str, int]:
     return found
 
 
-def _runs_foreign(state: State) -> bool:
+def _runs_foreign(state: AppState) -> bool:
     return bool(state.config.foreign_packets or state.desk.bare)
 
 
@@ -244,7 +231,7 @@ def take_part(app: Flask) -> None:
     Called before the master forks. One of its processes then logs what is wrong, once a boot and
     beside what it has to do.
     """
-    engine = app.extensions["spooler"].engine
+    engine = app.extensions[EXTENSION].engine
     try:
         take_note(engine.spool, engine.key)
     except OSError as error:
@@ -258,7 +245,7 @@ def _report_beside(app: Flask) -> None:
 
 
 def _report(app: Flask) -> None:
-    state: State = app.extensions["spooler"]
+    state: AppState = app.extensions[EXTENSION]
     try:
         # First, so that a housekeeper in this process starts undisturbed by what follows.
         has_housekeeper = _housekeeper_comes(state)
@@ -282,7 +269,7 @@ def _report(app: Flask) -> None:
             announce(spool_trouble, app, what=what, error=finding.fix)
 
 
-def _housekeeper_comes(state: State) -> bool:
+def _housekeeper_comes(state: AppState) -> bool:
     """Give the housekeeper, who may be another thread of this process, a moment to start."""
     give_up = time.monotonic() + PATIENCE
     while not state.engine.spool.has_housekeeper():

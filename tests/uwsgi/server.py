@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from flask import Flask
 
 from flask_spooler import JobHandle, Spooler
-from flask_spooler.extension import AppState
+from flask_spooler.state import AppState
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -22,9 +22,9 @@ import pytest
 from jobs import notes
 from server import Server, client, ended, free_port, wait_until
 
-from flask_spooler.extension import AppState
 from flask_spooler.job import encode_packet, new_id
 from flask_spooler.spool import PREFIX
+from flask_spooler.state import AppState
 
 Start = Callable[..., Server]
 

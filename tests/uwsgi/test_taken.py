@@ -15,7 +15,7 @@ from jobs import notes
 from server import Server, client, ended, wait_until
 
 from flask_spooler import JobHandle, operations
-from flask_spooler.extension import AppState
+from flask_spooler.state import AppState
 
 Start = Callable[..., Server]
 
