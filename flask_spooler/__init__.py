@@ -4,6 +4,7 @@ from .current import current_job
 from .errors import (
     ArgumentError,
     ConfigError,
+    DuplicateJob,
     EnqueueError,
     JobCancelled,
     JobNotFound,
@@ -27,6 +28,7 @@ __all__ = [
     "ArgumentError",
     "ConfigError",
     "Discard",
+    "DuplicateJob",
     "EnqueueError",
     "JobCancelled",
     "JobHandle",

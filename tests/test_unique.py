@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from flask_spooler import Spooler, current_job, operations
+from flask_spooler import DuplicateJob, Spooler, current_job, operations
 from flask_spooler._uwsgi import Process
 from flask_spooler.engine import SpoolEngine
-from flask_spooler.errors import DuplicateJob, EnqueueError, JobStateError, OptionError
+from flask_spooler.errors import EnqueueError, JobStateError, OptionError
 from flask_spooler.signals import job_enqueued
 from flask_spooler.spool import Spool
 from tests.conftest import FailAt
