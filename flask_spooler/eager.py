@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from . import _uwsgi, taken, upkeep
+from . import _uwsgi, taken
 from .aside import quarantine
 from .dispatch import Desk
 from .errors import PacketError
@@ -52,20 +52,6 @@ def run_next(desk: Desk, now: float) -> str | None:
         return None
     hand_over(desk, window)
     return engine.spool.job_in(window)
-
-
-def run_left(desk: Desk, now: float) -> int:
-    """Run what stands ready in the window because a process before this one died; how many.
-
-    Its lease counts: a job that kills its process waits longer each time, as on a server.
-    """
-    engine = desk.worker.engine
-    left = [
-        file.name
-        for file in engine.spool.window()
-        if file.mtime <= now and not upkeep.is_running(engine, file.job_id)
-    ]
-    return sum(hand_over(desk, window) for window in left)
 
 
 def hand_over(
