@@ -82,11 +82,10 @@ def show_what_happens() -> None:
     job_dead.connect(show_traceback)
 
 
-def show_traceback(app: Flask, job_id: str, **facts: Any) -> None:
+def show_traceback(app: Flask, *, traceback: str, **facts: Any) -> None:
     """Print where a task failed: the line that says so is enough for a server's log only."""
-    attempts = app.extensions["spooler"].engine.ledger.attempts(job_id)
-    if attempts and attempts[-1].traceback:
-        click.echo(attempts[-1].traceback.rstrip(), err=True)
+    if traceback:
+        click.echo(traceback.rstrip(), err=True)
 
 
 def work(seats: list[Seat]) -> NoReturn:
