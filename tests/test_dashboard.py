@@ -356,6 +356,28 @@ def test_finished_steps_are_shown_with_their_attempt(
     ]
 
 
+def test_a_running_job_is_being_stopped_when_asked_to_but_not_when_replaced(
+    app: Flask, spooler: Spooler, client: FlaskClient
+) -> None:
+    shown: list[bool] = []
+
+    def look() -> None:
+        pages = [client.get(f"/spooler/{name}", headers=BEARER).text for name in ("", "workers")]
+        assert all("tests.watched" in page for page in pages)
+        shown.extend("being stopped" in page for page in pages)
+
+    @spooler.task(name="tests.watched", unique="one")
+    def watched() -> None:
+        spooler.tasks["tests.watched"].using(on_duplicate="replace", delay=60).enqueue()
+        look()
+        with state_of(app).engine.ledger.transaction() as rows:
+            rows.ask_cancel(current_job.id)
+        look()
+
+    watched.enqueue()
+    assert shown == [False, False, True, True]
+
+
 def test_the_settings_on_the_system_page_hold_no_secret(client: FlaskClient) -> None:
     text = client.get("/spooler/system", headers=BEARER).text
     assert "SPOOLER_DASHBOARD_TOKEN" in text

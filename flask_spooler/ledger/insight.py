@@ -14,6 +14,7 @@ import msgspec
 
 from ..endings import BOUNDS
 from ..job import DEAD, RETRYING, SCHEDULED
+from ..record import CANCEL_ASKED
 from . import Ledger
 from .search import LISTED, Listed
 from .walks import BY_STATE, LISTED_BYTES, MOST_COUNTED, RUNS
@@ -38,6 +39,11 @@ class Running(msgspec.Struct, frozen=True):
     progress_done: float | None
     progress_total: float | None
     progress_note: str | None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop; one that was replaced is let finish."""
+        return self.cancel_asked == CANCEL_ASKED
 
 
 class Server(msgspec.Struct, frozen=True):
