@@ -2,9 +2,9 @@
 
 Owns what surrounds a task while it runs: the app context, `current_job`, the soft and the hard
 time limit, the abort by signal, and the guarantee that nothing a task raises, returns or leaves
-behind gets further than an `Outcome`. Context variables that it sets end with it. The limits need
-the main thread, where uWSGI runs spooler callables; elsewhere (tests, `SPOOLER_EAGER`) they are not
-armed.
+behind gets further than an `Outcome`. Context variables that it sets end with it. Limits and abort
+need the main thread, where uWSGI runs spooler callables and most tests run; in any other one, as
+that of a view with `SPOOLER_EAGER`, they are not armed.
 """
 
 from __future__ import annotations
