@@ -14,6 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
 from flask_spooler import Spooler, current_job
+from flask_spooler.databases import dispose_engines
 
 
 @pytest.fixture
@@ -163,6 +164,22 @@ def test_a_session_is_closed_although_a_teardown_function_failed(
     assert not sessions[0].in_transaction()
     # It is found by the address of its context, which the context of the next job may get.
     assert db.session.registry.registry == {}
+
+
+def test_fresh_pools_leave_the_connections_of_the_master_open(app: Flask, tmp_path: Path) -> None:
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'shop.db'}"
+    db = SQLAlchemy(app)
+    with app.app_context():
+        with db.engine.connect() as connection:
+            of_the_master = connection.connection.driver_connection
+        dispose_engines(app)
+        with db.engine.connect() as connection:
+            assert connection.connection.driver_connection is not of_the_master
+    assert of_the_master is not None
+    assert of_the_master.execute("SELECT 1").fetchone() == (1,)
+    of_the_master.close()
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_the_app_can_be_asked_for_urls_when_it_knows_its_name(app: Flask, spooler: Spooler) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask, current_app, g
 
-from flask_spooler import Discard, Retry, Spooler, _uwsgi, current_job
+from flask_spooler import Discard, JobTimeout, Retry, Spooler, _uwsgi, current_job
+from flask_spooler.coroutines import AsyncCall
 from flask_spooler.eager import run_now
 from flask_spooler.errors import ExtraMissing, NotATask
 from flask_spooler.handle import JobHandle
@@ -204,6 +205,26 @@ def test_a_cancelled_coroutine_ends_cancelled(spooler: Spooler) -> None:
         await asyncio.sleep(20)
 
     assert cancels_itself.enqueue().state == "cancelled"
+
+
+def test_a_timeout_that_comes_before_the_coroutine_has_begun_is_not_lost(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        await asyncio.sleep(0)
+        raise AssertionError("it ran on")
+
+    def interrupted(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[[], Any]:
+        def run() -> Any:
+            call.interrupt(JobTimeout(1.0))
+            return asyncio.run(function())
+
+        return run
+
+    call = AsyncCall(app, work)
+    monkeypatch.setattr(app, "ensure_sync", interrupted)
+    with pytest.raises(JobTimeout):
+        call()
 
 
 def test_an_async_task_runs_eagerly_within_a_running_loop(app: Flask, spooler: Spooler) -> None:
