@@ -252,6 +252,9 @@ class Reader:
     def _answers(self) -> bool:
         assert self.server is not None
         assert self.server.poll() is None, "the server has ended"
+        return self._is_taken()
+
+    def _is_taken(self) -> bool:
         with socket.socket() as client:
             return client.connect_ex(("127.0.0.1", self.port)) == 0
 
@@ -267,6 +270,8 @@ class Reader:
             os.killpg(self.server.pid, signal.SIGKILL)
         self.server.wait()
         self.server = None
+        # Processes of a killed server outlive its master by moments, and hold the port.
+        wait_until(lambda: not self._is_taken())
 
     @property
     def variables(self) -> dict[str, str]:
