@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import stat
@@ -319,6 +320,22 @@ def test_discarding_a_written_file_twice_is_no_error(spool: Spool) -> None:
     spool.discard_written(job_id)
     spool.discard_written(job_id)
     assert where(spool) == {}
+
+
+def test_a_file_that_is_moved_while_it_is_opened_is_not_locked(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two whoever runs it can have ended, and put it where the next attempt waits."""
+    job_id, window = in_window(spool)
+    lockf = fcntl.lockf
+
+    def late(descriptor: int, operation: int) -> None:
+        spool.demote(window, job_id, NOW)
+        lockf(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "lockf", late)
+    assert spool.lock(window) is None
+    assert where(spool) == {"waiting": 1}
 
 
 def test_a_finished_job_set_aside_keeps_its_outcome_beside_it(spool: Spool) -> None:
