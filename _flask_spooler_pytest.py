@@ -38,5 +38,5 @@ def _app(request: pytest.FixtureRequest) -> Flask:
         app = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
     if not isinstance(app, Flask):
         expected = "a fixture named app that returns the Flask app, or an app context"
-        pytest.fail(f"spooler_jobs needs {expected}, got: {app!r}", pytrace=False)
+        pytest.fail(f"spooler_jobs: expected {expected}, got: {app!r}", pytrace=False)
     return app

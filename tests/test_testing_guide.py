@@ -181,9 +181,7 @@ class TestOtherApp:
     write(tmp_path, {"test_without.py": test})
     done = run_pytest(tmp_path)
     assert "2 errors" in done.stdout
-    expected = (
-        "spooler_jobs needs a fixture named app that returns the Flask app, or an app context"
-    )
+    expected = "expected a fixture named app that returns the Flask app, or an app context"
     assert f"{expected}, got: None" in done.stdout
     assert f"{expected}, got: 'a string'" in done.stdout
 
