@@ -160,7 +160,9 @@ def in_done(engine: SpoolEngine, work: Task[[], None]) -> str:
 
 
 def outcome_lost(engine: SpoolEngine, work: Task[[], None]) -> None:
-    upkeep.record_bare(engine, in_done(engine, work))
+    job_id = in_done(engine, work)
+    upkeep.record_bare(engine, job_id)
+    upkeep.record_bare(engine, job_id)
 
 
 def told_late(engine: SpoolEngine, work: Task[[], None]) -> None:
@@ -170,6 +172,7 @@ def told_late(engine: SpoolEngine, work: Task[[], None]) -> None:
     with engine.ledger.transaction() as rows:
         rows.requeue(job_id)
         rows.start(job_id, "window", now, Process(1, 1), "1.1.0")
+    upkeep.record_late(engine, job_id, Unrecorded(1, change))
     upkeep.record_late(engine, job_id, Unrecorded(1, change))
 
 
