@@ -6,7 +6,6 @@ import os
 import threading
 
 import uwsgi
-from jobs import app, note
 from uwsgidecorators import postfork
 
 __all__ = ["app"]
@@ -25,6 +24,12 @@ left.start()
 @postfork
 def look() -> None:
     """Write down what kind of process this is, and what it knows of its fork."""
+    from jobs import note
+
     kind = "worker" if uwsgi.worker_id() else "mule" if uwsgi.mule_id() else "spooler"
     halves = taken.count(os.getpid()), told.count(os.getpid())
     note(os.environ["OUT"], f"{kind} {halves} {left in threading.enumerate()}")
+
+
+# After its hook: what the library does in a new process still comes first.
+from jobs import app  # noqa: E402
