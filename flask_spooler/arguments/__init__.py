@@ -4,8 +4,9 @@ Owns the way from a Python call to one JSON object by parameter name and back. T
 the function's own annotations: `hints` says what they mean, `carrier` how their values travel,
 `kept` whether a value has arrived as it was, `misfit` what is wrong with one that does not. What
 does not fit is refused at once, by a sentence that names the task and the argument, and not hours
-later in a spooler; nothing arrives changed in silence. A parameter without an annotation takes
-plain JSON values only, since nothing would turn anything else back into what it was.
+later in a spooler; nothing arrives changed in silence, but for what `kept` and `carrier` let pass.
+A parameter without an annotation takes plain JSON values only, since nothing would turn anything
+else back into what it was.
 """
 
 from __future__ import annotations

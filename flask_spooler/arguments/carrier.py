@@ -2,7 +2,8 @@
 
 Owns the types that can travel. msgspec knows most; the hooks add paths, pydantic models where
 they are installed, and a few abstract types. A value is written, read again and compared: what
-would not arrive as it is does not leave.
+would not arrive as it is does not leave, but for the member of an `IntEnum`, or the like of a str,
+where just an int or a str is annotated: it arrives as its plain value.
 """
 
 from __future__ import annotations
