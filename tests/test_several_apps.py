@@ -14,11 +14,6 @@ from flask_spooler.errors import NotInitialised
 
 
 @pytest.fixture
-def spooler() -> Spooler:
-    return Spooler()
-
-
-@pytest.fixture
 def where(spooler: Spooler) -> Task[[], str]:
     @spooler.task(name="where")
     def where() -> str:

@@ -46,11 +46,6 @@ App = Callable[..., Flask]
 
 
 @pytest.fixture
-def spooler() -> Spooler:
-    return Spooler()
-
-
-@pytest.fixture
 def new_app(tmp_path: Path, spooler: Spooler, monkeypatch: pytest.MonkeyPatch) -> App:
     """Make apps that are configured for a directory that no test may use."""
     (tmp_path / "temporary").mkdir()
