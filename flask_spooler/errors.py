@@ -52,8 +52,18 @@ class NotInitialised(SpoolerError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this Spooler has no app yet: call spooler.init_app(app) first, or push the app "
-            "context of the app to use when there are several"
+            "this Spooler has no app yet: call spooler.init_app(app) first, where the app is made"
+        )
+
+
+class AppUnclear(SpoolerError):
+    """A task was enqueued outside an app context, and its `Spooler` has met several apps."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Spooler has met several apps, and no app context says which one is meant: "
+            "enqueue within `with app.app_context():`, in a view or in a task; in tests take the "
+            "fixture spooler_jobs"
         )
 
 

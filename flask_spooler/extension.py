@@ -24,6 +24,7 @@ from .dispatch import Desk, Handler, open_desk
 from .eager import run_now
 from .engine import SpoolEngine
 from .errors import (
+    AppUnclear,
     ConfigError,
     DuplicateTask,
     JobNotFound,
@@ -220,7 +221,7 @@ class Spooler:
                 return app
         meant = self.tested[-1] if self.tested else self._apps.only
         if meant is None:
-            raise NotInitialised
+            raise AppUnclear if self._apps.had_any else NotInitialised
         return meant
 
     @property

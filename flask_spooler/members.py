@@ -30,6 +30,11 @@ class Members(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._known)
 
+    @property
+    def had_any(self) -> bool:
+        """Whether anything was ever added, even if it is gone by now."""
+        return not self._is_first
+
     def add(self, thing: T) -> None:
         """Know `thing` from now on; once more changes nothing."""
         if thing in self._known:

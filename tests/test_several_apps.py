@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, current_app
 
 from flask_spooler import Spooler, Task
-from flask_spooler.errors import NotInitialised
+from flask_spooler.errors import AppUnclear, NotInitialised
 
 
 @pytest.fixture
@@ -61,14 +61,14 @@ def test_a_job_may_enqueue_to_the_spool_it_came_from(
 def test_outside_a_context_several_apps_are_one_too_many(
     spooler: Spooler, where: Task[[], str], memory: Path
 ) -> None:
-    with pytest.raises(NotInitialised):
+    with pytest.raises(NotInitialised, match=r"no app yet: call spooler\.init_app\(app\)"):
         where.enqueue()
     first = create_app(spooler, memory, "first")
     assert where.enqueue().result == "first"
     assert first.name == "first"
     create_app(spooler, memory, "second")
     gc.collect()
-    with pytest.raises(NotInitialised, match="when there are several"):
+    with pytest.raises(AppUnclear, match="has met several apps.*with app.app_context"):
         where.enqueue()
 
 
