@@ -188,3 +188,17 @@ def test_a_ledger_that_a_power_cut_damaged_is_set_aside_at_the_first_start_of_th
     assert "damaged" in caplog.text
     settle_down(keeper)
     assert len(world.state.engine.ledger.find(limit=1000)) == 200
+
+
+def test_a_mule_without_an_app_names_the_calls_that_are_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def end(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(housekeeper, "keepers", [])
+    monkeypatch.setattr(time, "sleep", end)
+    with pytest.raises(KeyboardInterrupt):
+        housekeeper.run()
+    assert "call spooler.init_app(app)" in caplog.text
+    assert "let uWSGI load that module (module=), without lazy-apps" in caplog.text
