@@ -24,10 +24,34 @@ from .steps import Steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 REPORT_EVERY: Final = 0.1
 """Seconds between two writes of progress: a task may report a million times and costs ten a
 second. The last report is never lost: it is written with the end of the attempt."""
+
+
+def _told(step: F) -> F:
+    """Let `step` refuse a call without a function to call, which is mostly one made too early.
+
+    Around it and not within, so that it keeps the signature by which type checkers know that.
+    """
+
+    @functools.wraps(step)
+    def checked(*given: Any, **kwargs: Any) -> Any:
+        name, *rest = given[1:] or ("load",)
+        if not rest:
+            like = f"step({name!r}, load)" if isinstance(name, str) else "step('load', load)"
+            expected = f"called with a name and a function, as in {like}"
+            raise OptionError("step", expected, given[1:])
+        if not callable(rest[0]):
+            if inspect.iscoroutine(rest[0]):
+                rest[0].close()  # else Python warns of it, some time later
+            expected = f"the function itself, as in step({name!r}, load, 5) and not load(5)"
+            raise OptionError(f"step({name!r}, function)", expected, rest[0])
+        return step(*given, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 class CurrentJob:
@@ -76,6 +100,7 @@ class CurrentJob:
             if self._report is None or self._report(self.id, self.unwritten):
                 self.unwritten = None
 
+    @_told
     def step(self, name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `function` once in the life of this job, and return its result.
 
@@ -86,8 +111,8 @@ class CurrentJob:
         finished. For a coroutine function this returns an awaitable.
 
         Raises `OptionError` for a name that this attempt has used already: names are what tells
-        steps apart. Raises `StepError` for a result that is not JSON; the job is dead if it ends
-        in an error then.
+        steps apart, and for a call without a function. Raises `StepError` for a result that is
+        not JSON; the job is dead if it ends in an error then.
         """
         if self.steps is None:
             return function(*args, **kwargs)

@@ -343,3 +343,35 @@ def test_a_failing_disk_under_a_step_costs_nothing_but_the_memory_of_it(
     ]
     assert known(world.state.engine.ledger, job.id).attempt == 1
     assert files(world.state.engine) == []
+
+
+async def fetch() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a", 1), "to be the function itself, as in step('a', load, 5) and not load(5), got: 1"),
+        (("a",), "a name and a function, as in step('a', load), got: ('a',)"),
+        ((fetch,), "a name and a function, as in step('load', load), got: (<function fetch"),
+        ((), "a name and a function, as in step('load', load), got: ()"),
+    ],
+    ids=["result", "name", "function", "nothing"],
+)
+@pytest.mark.parametrize("is_enqueued", [True, False], ids=["enqueued", "called"])
+def test_a_step_without_a_function_to_call_says_how_to_give_it(
+    kept: Kept, given: tuple[Any, ...], said: str, is_enqueued: bool
+) -> None:
+    job = attempt(kept) if is_enqueued else CurrentJob(make_job(), 1, None)
+    with pytest.raises(OptionError) as refused:
+        job.step(*given)
+    assert said in str(refused.value)
+    assert job.step("a", len, "abc") == 3
+
+
+def test_a_coroutine_in_place_of_its_function_is_refused_and_closed(kept: Kept) -> None:
+    coroutine: Any = fetch()
+    with pytest.raises(OptionError, match="to be the function itself"):
+        attempt(kept).step("a", coroutine)
+    assert coroutine.cr_frame is None
