@@ -59,6 +59,8 @@ WRONG_CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str
     (send, (5, "a"), {"copy": 3}, "got an unexpected keyword argument 'copy'; it takes (order: int"),
     (send, (5, "a"), {"to": "b"}, "multiple values for argument 'to'; it takes (order: int"),
     (send, (), {"delay": 5, "order": 5, "to": ""}, "unexpected keyword argument 'delay'; it takes ("),
+    (send, (5, "a"), {"delay": 5}, "; options go to using(), as in task.using(delay=…).enqueue(…)"),
+    (send, (5, "a"), {"copy": 5, "queue": "x", "at": 5}, "'copy'; it takes (order: int, to: str, *, copies: int = 1, when: datetime | None = None); options go to using(), as in task.using(queue=…, at=…).enqueue(…)"),
     (send, ("5", "a"), {}, "expected order to be an int, got: '5' (str); pass int('5')"),
     (send, (5.5, "a"), {}, "expected order to be an int, got: 5.5 (float)"),
     (send, (5.0, "a"), {}, "expected order to be an int, got: 5.0 (float)"),

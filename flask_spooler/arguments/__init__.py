@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from ..errors import ArgumentError, NotATask
+from ..options import CHECKS
 from .carrier import Carrier, NotCarried, carrier
 from .carrier import from_text as _from_text
 from .hints import VARIABLE, hint_of, short, shown_signature
@@ -132,7 +133,7 @@ class Arguments:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
             problem = f"{error}; it takes {shown_signature(self._signature)}"
-            raise ArgumentError(self._task, problem) from None
+            raise ArgumentError(self._task, problem + self._options_among(kwargs)) from None
         named: dict[str, Any] = {}
         for name, value in bound.items():
             if self._parameters[name].kind is VARIABLE:
@@ -147,6 +148,14 @@ class Arguments:
                 raise ArgumentError(self._task, problem)
             named.update(value)
         return named
+
+    def _options_among(self, kwargs: Mapping[str, Any]) -> str:
+        """Say where options go, when they were given as arguments; else ""."""
+        options = [name for name in kwargs if name in CHECKS and name not in self._parameters]
+        if not options:
+            return ""
+        given = ", ".join(f"{name}=…" for name in options)
+        return f"; options go to using(), as in task.using({given}).enqueue(…)"
 
     def _frozen(self, name: str, value: Any) -> bytes:
         way = self._carrier(name)
