@@ -294,10 +294,7 @@ def run() -> None:
         threading.Thread(target=keeper.run_or_end, name="housekeeper", daemon=True).start()
     if keepers:
         keepers[0].run()
-    what = (
-        "the mule knows no app with a Spooler: call spooler.init_app(app) where the app is made, "
-        "and let uWSGI load that module (module=), without lazy-apps"
-    )
+    what = "the mule knows no app: call spooler.init_app(app) in what module= names, not lazy-apps"
     announce(spool_trouble, None, what=what, error="no job that waits for its time will start")
     while True:
         time.sleep(3600)
