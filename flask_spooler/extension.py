@@ -29,12 +29,13 @@ from .errors import (
     DuplicateTask,
     JobNotFound,
     NotInitialised,
+    OptionError,
     ServerUnfit,
     UnknownTask,
 )
 from .handle import JobHandle
 from .housekeeper import Housekeeper, keepers
-from .job import Job
+from .job import Job, is_id
 from .lifecycle import take_part
 from .members import Members
 from .options import TaskOptions, task_options
@@ -127,6 +128,9 @@ class Spooler:
         Raises `DuplicateTask` when one of their names is taken by another task, and then none is
         registered.
         """
+        if not isinstance(tasks, Tasks):
+            expected = "a Tasks collection; what spooler.task has decorated is registered by that"
+            raise OptionError("register(tasks)", expected, tasks)
         for name, task in tasks.tasks.items():
             if self.tasks.get(name, task) is not task:
                 raise DuplicateTask(name)
@@ -153,7 +157,7 @@ class Spooler:
     def get(self, job_id: str) -> JobHandle:
         """Return the handle of a job; raise `JobNotFound` when none has this id."""
         engine = self.engine
-        if engine.ledger.state(job_id) is None:
+        if not is_id(job_id) or engine.ledger.state(job_id) is None:
             raise JobNotFound(job_id)
         return JobHandle(engine, job_id)
 
@@ -163,8 +167,10 @@ class Spooler:
         Those that are not known are left out: retention deletes jobs, and a page that shows many
         should not break by one of them.
         """
+        if isinstance(job_ids, str):  # else it would be taken apart into its letters
+            raise OptionError("get_many(job_ids)", "a list of ids; for one there is get()", job_ids)
         engine = self.engine
-        wanted = list(job_ids)
+        wanted = [job_id for job_id in job_ids if is_id(job_id)]
         known = engine.ledger.states(wanted)
         return [JobHandle(engine, job_id) for job_id in wanted if job_id in known]
 

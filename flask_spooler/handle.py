@@ -12,7 +12,7 @@ from typing import Any, Final
 from . import operations
 from .current import inside_task
 from .engine import SpoolEngine
-from .errors import JobNotFound, WaitForNobody, WaitInsideTask, WaitTimeout
+from .errors import JobNotFound, OptionError, WaitForNobody, WaitInsideTask, WaitTimeout
 from .job import FINAL
 from .record import Record, decoded
 
@@ -93,6 +93,9 @@ class JobHandle:
         """
         if inside_task():
             raise WaitInsideTask
+        is_length = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        if timeout is not None and not is_length:
+            raise OptionError("wait(timeout=…)", "a number of seconds, or None", timeout)
         give_up = None if timeout is None else time.monotonic() + timeout
         look = SHORTEST_LOOK
         while (state := self.state) not in FINAL:

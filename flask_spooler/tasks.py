@@ -14,7 +14,7 @@ from flask import Blueprint, current_app, has_app_context
 from .arguments import check_function
 from .config import EXTENSION
 from .engine import SpoolEngine
-from .errors import DuplicateTask, NotRegistered
+from .errors import DuplicateTask, NotRegistered, OptionError
 from .job import Job
 from .members import Members
 from .options import TaskOptions, task_options
@@ -42,6 +42,9 @@ class Tasks:
     """
 
     def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+            expected = "a string of 1 to 100 printable characters, with which stored names begin"
+            raise OptionError("Tasks(name)", expected, name)
         self.name = name
         self.tasks: dict[str, Task[..., Any]] = {}
         self._spoolers: Members[Spooler] = Members()
@@ -91,6 +94,9 @@ class Tasks:
         It does not matter which comes first, ``register_blueprint`` or ``spooler.init_app``, nor
         how often and under which names the blueprint is registered.
         """
+        if not isinstance(blueprint, Blueprint):
+            expected = "a Blueprint; for an app call spooler.register(tasks)"
+            raise OptionError("attach(blueprint)", expected, blueprint)
         blueprint.record(lambda state: self._come_with(state.app))
 
     def joined(self, spooler: Spooler) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from flask_spooler import JobHandle, JobNotFound, JobStateError, WaitTimeout
+from flask_spooler import JobHandle, JobNotFound, JobStateError, OptionError, WaitTimeout
 from flask_spooler._uwsgi import process
 from flask_spooler.current import CurrentJob, running
 from flask_spooler.engine import SpoolEngine
@@ -142,3 +144,12 @@ def test_a_handle_cancels_and_retries(job: JobHandle) -> None:
     assert job.cancel() == "cancelled"
     job.retry()
     assert job.state == "queued"
+
+
+@pytest.mark.parametrize(
+    "timeout", ["5", True, timedelta(seconds=5)], ids=["text", "true", "delta"]
+)
+def test_waiting_takes_seconds_and_says_so(job: JobHandle, timeout: Any) -> None:
+    expected = r"expected wait\(timeout=…\) to be a number of seconds, or None, got: "
+    with pytest.raises(OptionError, match=expected):
+        job.wait(timeout=timeout)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from flask import Flask
 
-from flask_spooler import Spooler
+from flask_spooler import OptionError, Spooler
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.job import open_packet, parse_file
 from flask_spooler.ledger import Ledger
@@ -178,6 +178,8 @@ def test_the_handles_of_many_jobs_come_in_their_order_without_the_unknown(
     assert found == list(reversed(jobs))
     assert [job.state for job in found] == ["queued"] * 50
     assert spooler.get_many([]) == []
+    with pytest.raises(OptionError, match=r"a list of ids; for one there is get\(\), got: 'no"):
+        spooler.get_many("no id")
 
 
 def test_tags_and_steps_are_not_for_whoever_holds_the_id(app: Flask, spooler: Spooler) -> None:

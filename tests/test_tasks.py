@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, current_app
@@ -123,3 +124,21 @@ def test_two_tasks_of_one_name_are_refused(memory: Path) -> None:
 def test_options_of_one_job_are_refused_as_those_of_a_task() -> None:
     with pytest.raises(OptionError, match="given to using"):
         Tasks("mail").task(delay=3)(print)
+
+
+@pytest.mark.parametrize("name", ["", None, 5, "a\nb", "a" * 101], ids=repr)
+def test_a_collection_needs_a_name_that_can_begin_others(name: Any) -> None:
+    with pytest.raises(OptionError, match=r"expected Tasks\(name\) to be a string of 1 to 100"):
+        Tasks(name)
+
+
+def test_what_cannot_be_attached_to_or_registered_is_refused_with_the_way_out(
+    memory: Path,
+) -> None:
+    tasks, _ = mail()
+    app: Any = make_app(memory)
+    task: Any = tasks.tasks["mail.send"]
+    with pytest.raises(OptionError, match=r"for an app call spooler\.register\(tasks\), got: <Fl"):
+        tasks.attach(app)
+    with pytest.raises(OptionError, match=r"to be a Tasks collection; .*, got: <Task mail\.send>"):
+        Spooler().register(task)
