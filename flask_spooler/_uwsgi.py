@@ -235,6 +235,15 @@ def worker_id() -> int:
     return uwsgi.worker_id() if uwsgi is not None else 0
 
 
+def is_apart_from_spoolers() -> bool:
+    """Tell whether this server's spoolers never know what this process loads from now on.
+
+    So it is in each web worker after the fork. With lazy apps all is loaded there, also at the
+    start: such a server is refused for what it is.
+    """
+    return worker_id() > 0 and has_pool() and not (is_on("lazy") or is_on("lazy-apps"))
+
+
 def is_spooler() -> bool:
     """Tell whether this process is one of uWSGI's spoolers."""
     uwsgi = module()

@@ -115,7 +115,23 @@ class DuplicateTask(SpoolerError):
     """Two functions under one stored name: a job could not know which one it means."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"a task named {name!r} exists already: give one of them name='…'")
+        way_out = "give one of them name='…'"
+        if "<locals>" in name:
+            way_out = (
+                "it is made anew with each call of the function that it stands in: move it to the "
+                "top of a module"
+            )
+        super().__init__(f"a task named {name!r} exists already: {way_out}")
+
+
+class LateTask(SpoolerError):
+    """A task that only one web worker of a running server knows: no spooler could run its jobs."""
+
+    def __init__(self, name: str, way_out: str) -> None:
+        super().__init__(
+            f"the task {name!r} is defined while the server runs, so none of its spoolers knows "
+            f"it and its jobs would wait for ever: {way_out}"
+        )
 
 
 class UnknownTask(SpoolerError, LookupError):
@@ -248,7 +264,8 @@ class JobNotFound(SpoolerError, LookupError):
     """No job has this id: it never existed, or its history was purged."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job has the id {job_id[:60]!r}; finished ones are purged in time")
+        shown = job_id[:60] if isinstance(job_id, str) else job_id
+        super().__init__(f"no job has the id {shown!r}; finished ones are purged in time")
         self.job_id = job_id
 
 
@@ -290,7 +307,7 @@ class WaitForNobody(SpoolerError):
     def __init__(self, job_id: str, state: str) -> None:
         super().__init__(
             f"job {job_id} is {state}, and in a test nobody else runs it: call "
-            "spooler_jobs.run_pending() before wait(), see docs/testing.md"
+            "spooler_jobs.run_pending() before wait()"
         )
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
+from . import _uwsgi
 from .arguments import Arguments
 from .current import CurrentJob, inside_task, running
 from .engine import SpoolEngine
-from .errors import ArgumentError, ExtraMissing, NotATask, OptionError
+from .errors import ArgumentError, ExtraMissing, LateTask, NotATask, OptionError
 from .handle import JobHandle
 from .job import QUEUED, SCHEDULED, Job, new_id
 from .options import Exceptions, JobOptions, Options, dereference, reference
@@ -67,6 +68,7 @@ class Task(Generic[P, R_co]):
         self.arguments = Arguments(name, function)
         self._home = home
         self._overrides: frozenset[str] = frozenset()
+        _check_in_time(name, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function here and now, as if it were not a task.
@@ -170,7 +172,10 @@ class Task(Generic[P, R_co]):
         """Return the frozen job that this call at this time would enqueue."""
         options = self.options
         if self.name.startswith("__main__."):
-            problem = "it stands in a script, under a name that no spooler can know: give it name="
+            problem = (
+                "it stands in a script, under a name that no spooler can know: start the app with "
+                "flask run or uWSGI, which import it, or give the task name='…'"
+            )
             raise ArgumentError(self.name, problem)
         if "on_duplicate" in self._overrides and options.unique is None:
             raise OptionError(
@@ -227,3 +232,18 @@ class Task(Generic[P, R_co]):
         if brought is not None:
             return tuple(dereference(name) for name in brought)
         return default if own is None else own
+
+
+def _check_in_time(name: str, function: Callable[..., Any]) -> None:
+    """Raise `LateTask` for a task that the spoolers of this server can not know.
+
+    They were forked before it was defined. What stands at the top of a module they may have by
+    ``spooler-import``, however late a web worker imports it; what a view defines they have not.
+    """
+    if not _uwsgi.is_apart_from_spoolers():
+        return
+    if "<locals>" in getattr(function, "__qualname__", ""):
+        raise LateTask(name, "move it to the top of a module that spooler-import loads")
+    if "spooler-import" not in _uwsgi.options():
+        where = function.__module__
+        raise LateTask(name, f"import {where} where the app is made, or name it in spooler-import")

@@ -68,7 +68,7 @@ def test_outside_a_context_several_apps_are_one_too_many(
     assert first.name == "first"
     create_app(spooler, memory, "second")
     gc.collect()
-    with pytest.raises(AppUnclear, match="has met several apps.*with app.app_context"):
+    with pytest.raises(AppUnclear, match=r"has met several apps.*with app\.app_context"):
         where.enqueue()
 
 

@@ -55,6 +55,14 @@ def connected_view() -> dict[str, int]:
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
 
+@app.get("/late")
+def late_view() -> str:
+    @spooler.task
+    def late() -> None: ...
+
+    return late.enqueue().id
+
+
 @spooler.task
 def leave_traces(order: int) -> int:
     """Leave a dirty session and more behind."""

@@ -54,6 +54,13 @@ def test_without_fresh_pools_they_would_share_the_masters(
         assert seen["opened_by"] == server.process.pid != seen["pid"]
 
 
+def test_a_task_that_a_view_defines_is_refused_with_the_way_out(shop: Server) -> None:
+    answer = shop.get("/late")
+    assert answer.status == 500
+    shop.seen("the task 'shop_app.late_view.<locals>.late' is defined while the server runs")
+    assert "move it to the top of a module that spooler-import loads" in shop.log
+
+
 def test_what_one_job_leaves_open_is_not_seen_by_the_next(shop: Server) -> None:
     pid = result(shop, "leave_traces", "order=1")
     seen = result(shop, "look_for_traces")
