@@ -24,7 +24,7 @@ Interrupted     interrupted  no       retrying at once; dead after ten in a row
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -110,6 +110,19 @@ class Policy:
     max_crashes: int
     wait: Callable[[int], float]
     """Seconds to wait after the n-th charged attempt."""
+
+
+def without_exception(outcome: Outcome) -> Outcome:
+    """Return an outcome that holds nothing of what the task had in hand.
+
+    An exception leads to all frames it came through, and would keep their files, connections and
+    data until the next job has ended, or longer.
+    """
+    match outcome:
+        case Failed() | TimedOut() | AskedAgain() | Discarded():
+            return replace(outcome, raised=None)
+        case _:
+            return outcome
 
 
 def judge(

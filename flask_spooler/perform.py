@@ -108,7 +108,10 @@ class PlainCall:
 
     def interrupt(self, reason: BaseException) -> NoReturn:
         """Raise `reason` out of the signal handler that this is called in."""
-        raise reason
+        try:
+            raise reason
+        finally:
+            del reason  # else it and this frame would hold each other, and the task's data
 
 
 def _call(task: Task[..., Any], app: Flask) -> Call:

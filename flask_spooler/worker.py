@@ -38,7 +38,7 @@ from .job import (
 )
 from .ledger import Transaction
 from .lifecycle import this_process
-from .outcome import Outcome, Policy, judge
+from .outcome import Outcome, Policy, judge, without_exception
 from .perform import Attempt, perform
 from .record import Change, ErrorInfo, Output, Progress, Row, Step, Unrecorded, Unwritten
 from .retry import SPOOL_OK, SPOOL_RETRY, SpoolAnswer, backoff_seconds
@@ -121,8 +121,6 @@ class Worker:
                 attempt = self.start(self.open(packet))
                 while True:
                     outcome, unwritten = self.perform(attempt)
-                    if self.witness is not None:
-                        self.witness(attempt, outcome)
                     change, following = self.settle(attempt, outcome, unwritten)
                     if following is None:
                         return self.answer(attempt, change)
@@ -183,6 +181,9 @@ class Worker:
             os._exit(1)  # the task forked, and its child came back here: the job is not its own
         output = capture.end()
         this_process().tidy()
+        if self.witness is not None:
+            self.witness(attempt, outcome)
+        outcome = without_exception(outcome)  # in its place: this frame is one of the exception's
         return outcome, Unwritten(current.unwritten, output, tuple(steps.unwritten))
 
     def settle(

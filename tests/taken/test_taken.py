@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import io
 import json
 import os
 import signal
 import sys
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +107,45 @@ def test_one_call_works_a_backlog_off_in_its_order(world: World, spool: Spool) -
     assert states(world, ids) == ["succeeded"] * 6
     assert [record.attempt for record in records(world, ids)] == [1] * 6
     assert files(world.state.engine) == []
+
+
+class Data:
+    """Something large that a task has in hand."""
+
+
+held: list[weakref.ref[Data]] = []
+
+
+def fails() -> None:
+    data = Data()
+    held.append(weakref.ref(data))
+    raise ValueError("with data in hand")
+
+
+def times_out() -> None:
+    data = Data()
+    held.append(weakref.ref(data))
+    time.sleep(20)
+
+
+@pytest.mark.parametrize("function", [fails, times_out])
+def test_what_a_failed_job_had_in_hand_is_gone_when_the_next_one_runs(
+    world: World, function: Callable[..., Any]
+) -> None:
+    """Its exception leads to everything in its frames: files, connections, large data."""
+
+    def look() -> bool:
+        return held.pop()() is None
+
+    first = task(world, function, max_attempts=1, timeout=0.2)
+    second = task(world, look)
+    gc.disable()  # which would only sometimes come in time
+    try:
+        hand_over(world)
+    finally:
+        gc.enable()
+    assert states(world, [first, second]) == ["dead", "succeeded"]
+    assert known(world.state.engine.ledger, second).result == b"true"
 
 
 def test_a_job_that_is_alone_is_answered_as_ever(world: World) -> None:
