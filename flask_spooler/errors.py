@@ -88,9 +88,10 @@ class AppWithoutSpooler(SpoolerError):
 class ArgumentError(SpoolerError, TypeError):
     """Arguments that do not fit the task, found when they are enqueued and not hours later."""
 
-    def __init__(self, task: str, problem: str) -> None:
-        super().__init__(f"cannot enqueue {task}: {problem}")
+    def __init__(self, task: str, problem: str, cannot: str = "enqueue") -> None:
+        super().__init__(f"cannot {cannot} {task}: {problem}")
         self.task = task
+        self.problem = problem
 
 
 class OptionError(SpoolerError, ValueError):

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final, ParamSpec, TypeVar
+from uuid import UUID
 
 import msgspec
 
 from .engine import SpoolEngine
+from .errors import ArgumentError, OptionError
 from .job import FINAL, Job, open_packet, parse_file
 from .record import Record
 from .spool import DEAD, WAITING
 from .task import Task
 from .times import duration
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 MOST_JOBS: Final = 100_000
 """More than any test enqueues, where the ledger wants a limit."""
+
+PLAIN: Final = (str, bytes, int, float, date, datetime, time, timedelta, UUID, Decimal)
+"""What a test gives means only itself where it is of these types; anything else may be something
+that is equal to many, as `unittest.mock.ANY` is, or contain it."""
 
 FIELDS: Final = {"at": "due_at", "delay": "due_at", "expires": "expires_at"}
 """Options whose field in a job bears another name than the option."""
@@ -42,7 +53,7 @@ class Enqueued:
 
     def records(self, task: Task[..., Any] | None = None) -> list[Record]:
         """Return what is known of the jobs of one task or of all, the first one first."""
-        name = None if task is None else task.name
+        name = None if task is None else checked(task).name
         return self._engine.ledger.find(task=name, limit=MOST_JOBS)[::-1]
 
     def fitting(self, task: Task[..., Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -70,9 +81,33 @@ class Enqueued:
         return None
 
 
+def checked(task: Task[P, R]) -> Task[P, R]:
+    """Return what a test gave as a task; raise `OptionError` for anything else, such as a name."""
+    if not isinstance(task, Task):
+        expected = "one that @spooler.task or @tasks.task has made, and not its name or function"
+        raise OptionError("the task", expected, task)
+    return task
+
+
 def given(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return what a test says of a job's arguments, by parameter name; `TypeError` if none is."""
-    return _by_name(inspect.signature(task.function).bind_partial(*args, **kwargs))
+    """Return what a test says of a job's arguments, by parameter name.
+
+    Raises `ArgumentError`, a `TypeError`, for names that the task does not take and for values
+    that no job of it can carry: to refute such a job would prove nothing.
+    """
+    arguments = checked(task).arguments
+    try:
+        wanted = _by_name(inspect.signature(task.function).bind_partial(*args, **kwargs))
+    except TypeError as error:
+        problem = arguments.misfit(error, kwargs)
+        raise ArgumentError(task.name, problem, cannot="look for") from None
+    for name, value in wanted.items():
+        if type(value) in PLAIN:
+            try:
+                arguments.check(name, value)
+            except ArgumentError as error:
+                raise ArgumentError(task.name, error.problem, cannot="look for") from None
+    return wanted
 
 
 def fits(job: Job, task: Task[..., Any], wanted: Mapping[str, Any]) -> bool:
@@ -122,14 +157,14 @@ def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
 def _same(wanted: Any, actual: Any) -> bool:
     if wanted == actual:
         return True
-    try:  # a tuple and the list that it became on its way are the same
-        return bool(_travelled(wanted) == _travelled(actual))
-    except (TypeError, ValueError):
-        return False
-
-
-def _travelled(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
+    # A tuple and the list that it became on its way are the same; a date and its text are not.
+    if isinstance(wanted, (list, tuple)) and isinstance(actual, (list, tuple)):
+        return len(wanted) == len(actual) and all(map(_same, wanted, actual))
+    if isinstance(wanted, dict) and isinstance(actual, dict):
+        return wanted.keys() == actual.keys() and all(
+            _same(value, actual[name]) for name, value in wanted.items()
+        )
+    return False
 
 
 def _call(named: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from .eager import run_next, run_now
 from .errors import AppWithoutSpooler, OptionError
 from .handle import JobHandle
 from .job import FINAL
-from .matching import MOST_JOBS, Enqueued, described, given
+from .matching import MOST_JOBS, Enqueued, checked, described, given
 from .options import moment
 from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
 from .perform import Attempt
@@ -138,7 +138,7 @@ class SpoolerJobs:
         `current_job`. Whatever it raises is raised here, `Retry` and `Discard` too. No trace of
         the job is left, so nothing is enqueued by this.
         """
-        job = task.job(args, kwargs, self._now)
+        job = checked(task).job(args, kwargs, self._now)
         job = msgspec.structs.replace(job, due_at=self._now, expires_at=None, unique=None)
         self._engine.submit(job)
         handle = self._handle(job.id)
@@ -189,10 +189,10 @@ class SpoolerJobs:
             self._forget(record.id)
 
     def _end(self, until: Until | None) -> float:
-        if until is None:
-            return self._now
-        if until == "all":
-            return math.inf
+        if until is None or until == "all":
+            return self._now if until is None else math.inf
+        if not isinstance(until, (int, float, timedelta, datetime)):
+            raise OptionError("until", "'all', seconds, a timedelta or an aware datetime", until)
         end = moment("until", until, self._now)
         if end < self._now:
             raise OptionError("until", f"no time before now, which is {self._now:.0f}", until)

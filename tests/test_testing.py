@@ -11,9 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from flask import Flask, current_app
@@ -211,6 +212,12 @@ def test_the_clock_goes_on_to_a_moment_that_may_be_given_in_several_ways(
 def test_a_moment_that_cannot_be_is_refused(until: Any, jobs: SpoolerJobs) -> None:
     with pytest.raises(OptionError, match="expected until to be"):
         jobs.run_pending(until=until)
+
+
+def test_what_is_no_moment_at_all_is_told_every_kind_there_is(jobs: SpoolerJobs) -> None:
+    kinds = "to be 'all', seconds, a timedelta or an aware datetime, got: 'tomorrow'"
+    with pytest.raises(OptionError, match=kinds):
+        jobs.run_pending(until="tomorrow")  # type: ignore[arg-type]
 
 
 def test_a_retry_with_a_backoff_of_an_hour_takes_milliseconds(
@@ -510,8 +517,52 @@ def test_arguments_of_every_kind_are_compared_by_value(spooler: Spooler, jobs: S
 
 
 def test_arguments_that_the_task_does_not_take_are_refused(resize: Any, jobs: SpoolerJobs) -> None:
-    with pytest.raises(TypeError, match="colour"):
-        jobs.assert_enqueued(resize, colour="red")
+    said = (
+        "cannot look for resize: got an unexpected keyword argument 'colour'; it takes (path: str, "
+        "width: int = 300, *, queue: str = '', at: str = '')"
+    )
+    for look in (jobs.assert_enqueued, jobs.refute_enqueued):
+        with pytest.raises(TypeError) as caught:
+            look(resize, colour="red")
+        assert str(caught.value) == said
+        with pytest.raises(TypeError, match=r"; options go to task\.using\(delay=…\)$"):
+            look(resize, delay=5)
+
+
+def test_a_value_that_no_job_could_carry_is_refused_and_not_just_not_found(
+    spooler: Spooler, jobs: SpoolerJobs
+) -> None:
+    @spooler.task(name="digest")
+    def digest(day: date, readers: list[str] | None = None) -> None:
+        return
+
+    job = digest.enqueue(date(2030, 1, 1), ["ada"])
+    for look in (jobs.assert_enqueued, jobs.refute_enqueued):
+        with pytest.raises(TypeError, match=r"cannot look for digest: expected day .* pass date"):
+            look(digest, day="2030-01-01")
+    jobs.refute_enqueued(digest, readers=["bob"])
+    jobs.refute_enqueued(digest, readers=[ANY, ANY])
+    assert jobs.assert_enqueued(digest, day=ANY, readers=[ANY]) == job
+
+
+def test_a_text_does_not_mean_a_date_within_a_list(spooler: Spooler, jobs: SpoolerJobs) -> None:
+    @spooler.task
+    def report(days: list[date], notes: dict[str, date]) -> None:
+        return
+
+    report.enqueue([date(2030, 1, 1)], {"a": date(2030, 1, 1)})
+    jobs.refute_enqueued(report, days=["2030-01-01"])
+    jobs.refute_enqueued(report, notes={"a": "2030-01-01"})
+    jobs.assert_enqueued(report, days=(date(2030, 1, 1),))
+
+
+def test_only_tasks_can_be_looked_for(resize: Any, jobs: SpoolerJobs) -> None:
+    for task in ("resize", resize.function):
+        for use in (jobs.assert_enqueued, jobs.refute_enqueued, jobs.all_enqueued, jobs.perform):
+            with pytest.raises(
+                OptionError, match=r"the task to be one that @spooler\.task"
+            ):
+                use(task)  # type: ignore[operator]
 
 
 def test_a_job_that_has_run_was_enqueued_until_all_is_cleared(

@@ -122,6 +122,17 @@ class Arguments:
             data = text.encode(errors="backslashreplace")
             raise ArgumentError(self._task, changed(name, hint, error, data)) from None
 
+    def check(self, name: str, value: Any) -> None:
+        """Raise `ArgumentError` for a value that no job could carry as the argument `name`."""
+        self._frozen(name, value)
+
+    def misfit(self, error: TypeError, kwargs: Mapping[str, Any]) -> str:
+        """Say why a call does not fit the signature, and where options go that stand in it."""
+        said = f"{error}; it takes {shown_signature(self._signature)}"
+        options = [name for name in kwargs if name in CHECKS and name not in self._parameters]
+        given = ", ".join(f"{name}=…" for name in options)
+        return f"{said}; options go to task.using({given})" if options else said
+
     def _check_fit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             self._signature.bind(*args, **kwargs)
@@ -132,8 +143,7 @@ class Arguments:
         try:
             bound = self._signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            problem = f"{error}; it takes {shown_signature(self._signature)}"
-            raise ArgumentError(self._task, problem + self._options_among(kwargs)) from None
+            raise ArgumentError(self._task, self.misfit(error, kwargs)) from None
         named: dict[str, Any] = {}
         for name, value in bound.items():
             if self._parameters[name].kind is VARIABLE:
@@ -148,14 +158,6 @@ class Arguments:
                 raise ArgumentError(self._task, problem)
             named.update(value)
         return named
-
-    def _options_among(self, kwargs: Mapping[str, Any]) -> str:
-        """Say where options go, when they were given as arguments; else ""."""
-        options = [name for name in kwargs if name in CHECKS and name not in self._parameters]
-        if not options:
-            return ""
-        given = ", ".join(f"{name}=…" for name in options)
-        return f"; options go to using(), as in task.using({given}).enqueue(…)"
 
     def _frozen(self, name: str, value: Any) -> bytes:
         way = self._carrier(name)
