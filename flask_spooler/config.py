@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import ConfigError, UnknownConfigKey
+from .errors import ConfigError, UnknownConfigKey, Words
 from .queues import Queues, read_queues
 
 EXTENSION: Final = "spooler"
@@ -97,7 +97,8 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             continue
         if environment.get(f"FLASK_{key}", text) != text:
             # The values may be secrets and stay out of the message.
-            raise ConfigError(key, f"the same in {key} and FLASK_{key}", "two different values")
+            got = Words("two different values")
+            raise ConfigError(key, f"the same in {key} and FLASK_{key}", got)
         found.setdefault(key, _loads(key, text))
     return found
 
@@ -136,7 +137,7 @@ def _secret(key: str, value: Any) -> bytes:
     if not isinstance(data, bytes) or len(data) < 16:
         # The value itself is a secret and stays out of the message.
         shown = f"{len(data)} bytes" if isinstance(data, bytes) else type(value).__name__
-        raise ConfigError(key, "a string or bytes of at least 16 bytes", shown)
+        raise ConfigError(key, "a string or bytes of at least 16 bytes", Words(shown))
     return data
 
 

@@ -15,6 +15,15 @@ class SpoolerError(Exception):
     """The root: catch this to catch everything the library raises by itself."""
 
 
+class Words(str):
+    """A text that describes a value and is none: it stands in a sentence without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class ConfigError(SpoolerError):
     """A `SPOOLER_*` key that is unknown or has a value of the wrong kind."""
 

@@ -26,6 +26,7 @@ from flask import Flask
 
 from . import _uwsgi
 from ._uwsgi import ABORT
+from .arguments.hints import with_article
 from .contexts import task_context
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge
@@ -140,7 +141,8 @@ def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
     try:
         data = None if result is None else msgspec.json.encode(result)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        problem = f"{task.name} returned a {type(result).__name__}, which is not JSON: {error}"
+        kind = with_article(type(result).__name__)
+        problem = f"{task.name} returned {kind}, which is not JSON: {error}"
         return Failed(ErrorInfo("TypeError", problem[:LONGEST_MESSAGE]), again=False)
     if data is not None and len(data) > longest:
         too_large = PayloadTooLarge(f"the result of {task.name}", len(data), longest)
@@ -153,10 +155,11 @@ def _does_its_work_later(result: Any) -> str:
     if inspect.iscoroutine(result):
         result.close()  # else Python warns of it, some time later
         return "a coroutine (make the task itself async def, and await it there)"
+    kind = with_article(type(result).__name__)
     if inspect.isawaitable(result):
-        return f"a {type(result).__name__} to be awaited (make the task async def, and await it)"
+        return f"{kind} to be awaited (make the task async def, and await it)"
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        return f"a {type(result).__name__} (loop over it inside the task)"
+        return f"{kind} (loop over it inside the task)"
     return ""
 
 

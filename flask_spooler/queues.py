@@ -107,7 +107,7 @@ def read_queues(value: Any) -> Queues:
         for name, share in shares.items():
             if not isinstance(name, str) or not name or share.keys() - _SHARED:
                 raise ValueError(_EXPECTED)
-        weights = {name: _weight(share.get("weight", 1)) for name, share in shares.items()}
+        weights = {name: _weight(name, share.get("weight", 1)) for name, share in shares.items()}
         return Queues(weights=weights, limits=_limits(shares))
     raise ValueError(_EXPECTED)
 
@@ -120,15 +120,17 @@ _EXPECTED = (
 )
 
 
-def _weight(value: Any) -> float:
+def _weight(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-        raise ValueError(_EXPECTED)
+        problem = f"the weight of {name!r} is a number above 0 (to hold it back, pause the queue)"
+        raise ValueError(f"{_EXPECTED}; {problem}")
     return float(value)
 
 
 def _limits(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     limits = {name: entry["limit"] for name, entry in entries.items() if "limit" in entry}
-    for limit in limits.values():
+    for name, limit in limits.items():
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ValueError(_EXPECTED)
+            problem = f"the limit of {name!r} is a whole number from 1"
+            raise ValueError(f"{_EXPECTED}; {problem}")
     return limits

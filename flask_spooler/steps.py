@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .arguments.hints import with_article
 from .errors import OptionError, StepError
 from .interrupts import shielded
 from .record import Step, decoded
@@ -96,7 +97,7 @@ class Steps:
         try:
             data = msgspec.json.encode(result)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            problem = f"a {type(result).__name__}, which is not JSON ({error})"
+            problem = f"{with_article(type(result).__name__)}, which is not JSON ({error})"
             raise StepError(name, problem) from None
         if len(data) > self._longest:
             problem = f"{len(data):,} bytes, more than SPOOLER_MAX_PAYLOAD ({self._longest:,})"

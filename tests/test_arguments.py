@@ -559,6 +559,12 @@ def test_text_means_what_the_annotation_makes_of_it(hint: Any, text: str, expect
         (list[int], "[1,", "expected value to be a list[int], got: '[1,'"),
         (Any, "\udcff", "surrogates"),
         (datetime | str, "x", "cannot be told apart"),
+        (Address, "a", """, got: 'a'; write it as JSON: {"street": …, "since": …}"""),
+        (Bill | None, "a", 'write it as JSON: {"prices": …'),
+        (Size, "5", '; write it as JSON: {"width": …, "height": …}'),
+        (dict[str, int], "a=5", '; write it as JSON: {"…": …}'),
+        (list[int], "1,2", "; write it as JSON: […]"),
+        (Point, "1,2", "; write it as JSON: […]"),
     ],
 )
 def test_text_that_means_nothing_is_refused_with_what_was_expected(

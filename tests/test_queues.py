@@ -299,6 +299,22 @@ def test_a_wrong_configuration_is_refused_by_one_sentence_with_key_and_expectati
     assert "\n" not in sentence
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"mail": 0}, "; the weight of 'mail' is a number above 0 (to hold it back, pause the"),
+        ({"a": 1, "mail": {"weight": "3"}}, "; the weight of 'mail' is a number above 0"),
+        ({"mail": {"limit": 0}}, "; the limit of 'mail' is a whole number from 1, got: "),
+        ([{"name": "mail", "limit": 1.5}], "; the limit of 'mail' is a whole number from 1, got: "),
+    ],
+    ids=["weight", "text", "limit", "in a list"],
+)
+def test_a_wrong_number_is_named_with_its_queue(value: Any, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_config({"SPOOLER_QUEUES": value}, {}, Path("/nowhere"))
+    assert said in str(refused.value)
+
+
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner)

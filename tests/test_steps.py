@@ -119,7 +119,7 @@ def test_a_step_that_raises_is_not_finished_and_can_be_tried_again_at_once(kept:
 
 @pytest.mark.parametrize("result", [object(), {1, object()}, "x" * 1000], ids=type)
 def test_what_cannot_be_remembered_is_an_error_that_names_the_step(kept: Kept, result: Any) -> None:
-    with pytest.raises(StepError, match="'make' has run and returned"):
+    with pytest.raises(StepError, match=r"'make' has run and returned (an object|a set|1,002)"):
         attempt(kept).step("make", lambda: result)
     assert kept.steps == []
 

@@ -356,7 +356,7 @@ def test_a_result_that_is_not_json_fails_the_test(spooler: Spooler, jobs: Spoole
         return object()
 
     work.enqueue()
-    with pytest.raises(TaskFailed, match="returned a object, which is not JSON"):
+    with pytest.raises(TaskFailed, match="returned an object, which is not JSON"):
         jobs.run_pending()
 
 
@@ -559,9 +559,7 @@ def test_a_text_does_not_mean_a_date_within_a_list(spooler: Spooler, jobs: Spool
 def test_only_tasks_can_be_looked_for(resize: Any, jobs: SpoolerJobs) -> None:
     for task in ("resize", resize.function):
         for use in (jobs.assert_enqueued, jobs.refute_enqueued, jobs.all_enqueued, jobs.perform):
-            with pytest.raises(
-                OptionError, match=r"the task to be one that @spooler\.task"
-            ):
+            with pytest.raises(OptionError, match=r"the task to be one that @spooler\.task"):
                 use(task)  # type: ignore[operator]
 
 

@@ -23,7 +23,7 @@ from ..options import CHECKS
 from .carrier import Carrier, NotCarried, carrier
 from .carrier import from_text as _from_text
 from .hints import VARIABLE, hint_of, short, shown_signature
-from .misfit import changed, sentence
+from .misfit import changed, in_json, sentence
 
 __all__ = ["Arguments", "check_function"]
 
@@ -120,7 +120,8 @@ class Arguments:
             return _from_text(hint, text)
         except (ValueError, TypeError, RecursionError) as error:
             data = text.encode(errors="backslashreplace")
-            raise ArgumentError(self._task, changed(name, hint, error, data)) from None
+            problem = changed(name, hint, error, data) + in_json(hint, text)
+            raise ArgumentError(self._task, problem) from None
 
     def check(self, name: str, value: Any) -> None:
         """Raise `ArgumentError` for a value that no job could carry as the argument `name`."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .hints import bare, short, words
+from .hints import bare, short, with_article, words
 from .kept import AS_THEY_ARE, is_model, is_plain, same
 
 
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+    raise TypeError(f"{with_article(type(value).__name__)} cannot be written as JSON")
 
 
 def rebuilt(kind: Any, data: Any) -> Any:

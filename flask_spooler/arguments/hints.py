@@ -14,6 +14,8 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal, NewType, TypeVar, Union
 
+from ..errors import Words
+
 VARIABLE: Final = inspect.Parameter.VAR_POSITIONAL
 UNIONS: Final = (Union, types.UnionType)
 
@@ -57,25 +59,16 @@ def shown_signature(signature: inspect.Signature) -> str:
     """Return a signature as it stands in the source, without quotes around annotations."""
     parameters = [
         each.replace(
-            annotation=_Bare(each.annotation)
+            annotation=Words(each.annotation)
             if isinstance(each.annotation, str)
             else each.annotation,
             default=each.default
             if each.default is inspect.Parameter.empty
-            else _Bare(short(each.default)),
+            else Words(short(each.default)),
         )
         for each in signature.parameters.values()
     ]
     return str(inspect.Signature(parameters))
-
-
-class _Bare(str):
-    """A text that is its own `repr`."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def words(hint: Any) -> str:
@@ -119,7 +112,16 @@ def phrase(hint: Any) -> str:
         return said
     if said in ("None", "bytes"):
         return said
-    return f"{'an' if said[0] in 'aeioAEIO' else 'a'} {said}"
+    return with_article(said)
+
+
+def with_article(name: str) -> str:
+    """Return the name of a type with its article, by its first letter as it is mostly spoken.
+
+    >>> with_article("object"), with_article("UUID")
+    ('an object', 'a UUID')
+    """
+    return f"{'an' if name[:1] in 'aeioAEIO' else 'a'} {name}"
 
 
 def bare(hint: Any) -> Any:

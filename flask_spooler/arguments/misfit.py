@@ -59,6 +59,22 @@ def changed(name: str, hint: Any, error: Exception, raw: bytes) -> str:
     return f"{said}; {'a key of ' if found and found['key'] else ''}{place}: {reason}"
 
 
+def in_json(hint: Any, text: str) -> str:
+    """Say how to write what only JSON can say, where a text was not meant as JSON; else ""."""
+    if text.lstrip().startswith(("{", "[")):
+        return ""
+    kind = bare(hint)
+    origin = typing.get_origin(kind) or kind
+    if not isinstance(origin, type) or issubclass(origin, (str, bytes, bytearray)):
+        return ""
+    is_object = typing.is_typeddict(origin) or is_model(origin) or field_names(origin) is not None
+    if is_object or issubclass(origin, Mapping):
+        names = (field_names(origin) or tuple(field_hints(kind))) if is_object else ()
+        inside = ", ".join(f'"{name}": …' for name in names or ("…",))
+        return f"; write it as JSON: {{{inside}}}"
+    return "; write it as JSON: […]" if issubclass(origin, Iterable) else ""
+
+
 def _trouble(hint: Any, value: Any) -> Exception | None:
     try:
         carrier(hint).freeze(value)
