@@ -77,12 +77,12 @@ class AppUnclear(SpoolerError):
 
 
 class NotRegistered(SpoolerError):
-    """A task of a `Tasks` collection was enqueued that no `Spooler` of this app has."""
+    """A `Tasks` collection was asked for a job, or to enqueue one, and no `Spooler` has it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
             f"the tasks {name!r} have no Spooler here: register the blueprint that they are "
-            "attached to, or call spooler.register(tasks), before a job is enqueued; with several "
+            "attached to, or call spooler.register(tasks), before jobs are used; with several "
             "Spoolers push the app context of the app to use"
         )
 

@@ -6,7 +6,7 @@ job is enqueued: that of the current app, or the only one that has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, current_app, has_app_context
@@ -15,6 +15,7 @@ from .arguments import check_function
 from .config import EXTENSION
 from .engine import SpoolEngine
 from .errors import DuplicateTask, NotRegistered, OptionError
+from .handle import JobHandle
 from .job import Job
 from .members import Members
 from .options import TaskOptions, task_options
@@ -98,6 +99,17 @@ class Tasks:
             expected = "a Blueprint; for an app call spooler.register(tasks)"
             raise OptionError("attach(blueprint)", expected, blueprint)
         blueprint.record(lambda state: self._come_with(state.app))
+
+    def get(self, job_id: str) -> JobHandle:
+        """Return the handle of a job of the app, whichever task it is of; see `Spooler.get`.
+
+        Raises `JobNotFound`, and `NotRegistered` where no `Spooler` has these tasks.
+        """
+        return self._spooler.get(job_id)
+
+    def get_many(self, job_ids: Iterable[str]) -> list[JobHandle]:
+        """Return the handles of these jobs, in their order; see `Spooler.get_many`."""
+        return self._spooler.get_many(job_ids)
 
     def joined(self, spooler: Spooler) -> None:
         """Know a `Spooler` that has these tasks; called by `Spooler.register`."""

@@ -9,7 +9,7 @@ import pytest
 from flask import Blueprint, Flask, current_app
 
 from flask_spooler import Spooler, Tasks
-from flask_spooler.errors import DuplicateTask, NotRegistered, OptionError
+from flask_spooler.errors import DuplicateTask, JobNotFound, NotRegistered, OptionError
 from flask_spooler.options import Options
 
 
@@ -98,6 +98,30 @@ def test_each_app_runs_the_jobs_that_were_enqueued_in_its_context(memory: Path) 
     for app in apps:
         with app.app_context():
             assert tasks.tasks["mail.send"].enqueue("ada").result == f"ada by {app.name}"
+
+
+def test_jobs_are_looked_up_in_the_app_that_would_run_them(memory: Path) -> None:
+    tasks, blueprint = mail()
+    apps = [make_app(memory, name) for name in ("first", "second")]
+    for app in apps:
+        Spooler(app)
+        app.register_blueprint(blueprint)
+    with apps[0].app_context():
+        jobs = [tasks.tasks["mail.send"].enqueue(name) for name in ("ada", "grace")]
+        asked = [jobs[1].id, "1" + 28 * "0", jobs[0].id]
+        assert tasks.get(jobs[0].id) == jobs[0]
+        assert tasks.get_many(asked) == [jobs[1], jobs[0]]
+    with apps[1].app_context():
+        assert tasks.get_many(asked) == []
+        with pytest.raises(JobNotFound):
+            tasks.get(jobs[0].id)
+
+
+def test_jobs_of_unregistered_tasks_cannot_be_looked_up() -> None:
+    tasks, _ = mail()
+    for look_up in (tasks.get, tasks.get_many):
+        with pytest.raises(NotRegistered, match=r"'mail'.*before jobs are used"):
+            look_up("1" + 28 * "0")
 
 
 def test_a_job_of_unregistered_tasks_is_refused_with_both_ways_out(memory: Path) -> None:
