@@ -18,11 +18,13 @@ Ids, times, lengths of time and process numbers may differ in what is compared; 
 anything in a line, and on a line of its own for any lines, or none. An id that a later command
 names is the one that stood there. A command that starts a server is left running, and ended by the
 next one; 127.0.0.1:8080 and :5000 mean a free port. Python blocks have the `app` and the `spooler`
-of the quickstart, whose jobs run in a thread of the test.
+of the quickstart, whose jobs run in a thread of the test: so nothing here finds a page that hands
+something from a job to its reader in a variable, which no other process would see.
 
 ``<!-- not run: why -->`` in front of a block leaves it at its syntax; such blocks are counted.
-``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees;
-``<!-- copy uwsgi.ini from quickstart.md -->`` does what the text asks for without repeating it.
+``<!-- check: … -->`` is Python that looks whether the page is right, and that no reader sees; it
+alone has `wait_until`. ``<!-- copy uwsgi.ini from quickstart.md -->`` does what the text asks for
+without repeating it.
 """
 
 from __future__ import annotations
@@ -177,7 +179,15 @@ class Reader:
 
     def _run(self, block: Block) -> None:
         program = "\n" * block.line + block.text
-        exec(compile(program, str(block.page), "exec"), vars(self._python()))
+        names = vars(self._python())
+        # A reader has no such helper, so what they see must do without it.
+        helpers = {"wait_until": wait_until} if block.language == "check" else {}
+        names.update(helpers)
+        try:
+            exec(compile(program, str(block.page), "exec"), names)
+        finally:
+            for helper in helpers:
+                del names[helper]
 
     def _session(self, block: Block) -> None:
         names = vars(self._python())
@@ -319,7 +329,7 @@ def a_shop(folder: Path, patches: pytest.MonkeyPatch) -> Iterator[types.ModuleTy
     app = Flask("shop")
     app.config.update(SPOOLER_DIRECTORY=folder / "my_spools", SPOOLER_DURABILITY="process")
     spooler = Spooler(app)
-    vars(module).update(app=app, spooler=spooler, wait_until=wait_until)
+    vars(module).update(app=app, spooler=spooler)
     state: AppState = app.extensions["spooler"]
     state.engine.prepare()
     closing = threading.Event()

@@ -165,6 +165,7 @@ def a_page(folder: Path, text: str) -> list[Block]:
         "<!-- check:\nassert False\n-->",
         "<!-- not run: it is another system's -->\n```python\ndef f(:\n```",
         "```\nno language\n```",
+        "```python\nwait_until(lambda: True)\n```",
     ],
     ids=str,
 )
