@@ -31,6 +31,15 @@ def test_the_pages_of_the_examples_look_and_follow_alike(file: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_killed_by_the_process_id_that_make_run_writes(name: str) -> None:
+    """By name it would be every uWSGI of the machine."""
+    folder = ROOT / "examples" / name
+    kills = re.findall(r".*kill -9.*", (folder / "README.md").read_text())
+    assert kills == ["$ pkill -9 -g $(ps -o pgid= $(cat uwsgi.pid))"]
+    assert "--pidfile uwsgi.pid" in (folder / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_readme_of_an_example_has_no_dead_links(name: str) -> None:
     readme = ROOT / "examples" / name / "README.md"
     targets = re.findall(r"\]\(([^)#]+)\)", readme.read_text())
