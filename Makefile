@@ -6,6 +6,8 @@ BIN := .venv/bin
 KILLS ?= 3000
 SOAK ?= 600
 NEW_TOKEN := import secrets; print(secrets.token_urlsafe(24))
+# What setuptools says of every editable installation is no news to whoever asked for one.
+INSTALL := PYTHONWARNINGS='ignore:Editable installation' $(BIN)/pip install --quiet
 
 .PHONY: help run test pythons docs quickstart soak bench lint clean
 
@@ -17,11 +19,11 @@ help: ## list the commands
 .venv/app: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -r requirements.txt -e '.[metrics]'
+	$(INSTALL) -r requirements.txt -e '.[metrics]'
 	@touch $@
 
 .venv/installed: .venv/app
-	$(BIN)/pip install --quiet -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	@touch $@
 
 run: .venv/app ## install what is missing and start the server in the foreground
@@ -63,7 +65,7 @@ soak: .venv/installed ## kill servers for ten minutes and write docs/reliability
 
 # The peers are installed only for this; the stamp is newer when they are.
 .venv/bench: .venv/installed
-	$(BIN)/pip install --quiet -e '.[test,bench]'
+	$(INSTALL) -e '.[test,bench]'
 	@touch $@
 
 bench: .venv/bench ## measure beside the peers and write docs/benchmarks.md, about an hour; SHORT=1: minutes
