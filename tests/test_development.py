@@ -132,7 +132,7 @@ def test_a_breakpoint_in_a_task_stops_in_the_terminal_of_the_server(
     with open(stdin, "rb"), open(keyboard, "wb", buffering=0) as typed:
         server = start_flask("--debug", stdin=stdin)
         job_id = server.enqueue("look")
-        server.seen("-> return found", timeout=20)
+        server.seen("(Pdb)", timeout=20)
         typed.write(b"found = 42\ncontinue\n")
         assert server.ended(job_id)["result"] == 42
 
