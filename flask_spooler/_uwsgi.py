@@ -138,6 +138,8 @@ def spooler_pids() -> list[int]:
     uwsgi = module()
     if uwsgi is None:
         return [] if _stand_in is None else [_stand_in.pid]
+    if not hasattr(uwsgi, "spooler_pids"):  # a server without the option has no such function
+        return []
     return [pid for pid in uwsgi.spooler_pids() if pid > 0]
 
 

@@ -254,7 +254,7 @@ class Spooler:
         databases.take_part(app)
         open_desk(desk)
         doctor.take_part(app)
-        if not _uwsgi.only_enqueues():  # else it would hold the lock, with no pool to wake
+        if _uwsgi.has_pool():  # else it would hold the lock, with nobody to wake
             keeper = Housekeeper(app, engine, grace=config.grace, retention=config.retention)
             keepers.append(keeper)
 

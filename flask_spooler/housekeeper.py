@@ -295,6 +295,7 @@ def run() -> None:
     if keepers:
         keepers[0].run()
     what = "the mule knows no app: call spooler.init_app(app) in what module= names, not lazy-apps"
-    announce(spool_trouble, None, what=what, error="no job that waits for its time will start")
+    if _uwsgi.has_pool():  # else the doctor says what is missing
+        announce(spool_trouble, None, what=what, error="no job that waits for its time will start")
     while True:
         time.sleep(3600)

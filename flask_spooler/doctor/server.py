@@ -265,7 +265,9 @@ def _frequency(server: Server) -> Found:
 def _housekeeper(server: Server) -> Found:
     name, mules = "housekeeper", server.options.all("mule")
     fix = f"add mule = {HOUSEKEEPER}"
-    if server.running and server.running.has_housekeeper:
+    if not server.options.all("spooler"):
+        yield right(name, "there is no spooler to keep house for")
+    elif server.running and server.running.has_housekeeper:
         yield right(name, "the housekeeper runs")
     elif not mules:
         problem = "there is no housekeeper: retries and jobs for a later time never start"

@@ -257,3 +257,16 @@ def test_a_server_whose_spoolers_scan_another_directory_does_not_start(tmp_path:
         server.seen(f"that this server's spoolers scan ({tmp_path / 'elsewhere'})")
     finally:
         server.kill()
+
+
+def test_a_server_without_spoolers_enqueues_for_another_and_says_what_is_missing(
+    start_server: Start, tmp_path: Path
+) -> None:
+    server = start_with(start_server, tmp_path, without("spooler = "), processes=1)
+    job_id = server.get("/uwsgi_spool?duration=0").json["id"]
+    found = examined(server)
+    assert list(found) == ["pool"]
+    server.seen(f"doctor: pool: {found['pool']['problem']}")
+    assert "respawn" not in server.log, "its mule lives"
+    other = start_server()  # beside it, on the same spool
+    other.succeeded(job_id)
