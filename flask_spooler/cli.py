@@ -20,7 +20,7 @@ from flask.cli import with_appcontext
 from . import completion, operations, watch
 from .config import EXTENSION
 from .doctor import examine
-from .errors import NotInitialised, OptionError, SpoolerError, SpoolMissing
+from .errors import BeingTested, NotInitialised, OptionError, SpoolerError, SpoolMissing
 from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
@@ -65,9 +65,17 @@ def _state() -> AppState:
     return state
 
 
+def _reachable() -> AppState:
+    """Return the app's state where a server can see what is done; else nothing would come of it."""
+    state = _state()
+    if state.is_stranded:
+        raise BeingTested(str(state.config.directory))
+    return state
+
+
 def _used() -> AppState:
     """Return the app's state where its spool is there: looking at jobs does not make one."""
-    state = _state()
+    state = _reachable()
     if not state.engine.spool.exists():
         raise SpoolMissing(str(state.engine.spool.root))
     return state
@@ -108,7 +116,7 @@ def enqueue(
     Values are read as JSON where that fits the task's annotation, else as text:
     flask spooler enqueue tasks.spool_task duration=5, or when=2030-01-31T12:00:00Z
     """
-    found = _state().spooler.find_task(task)
+    found = _reachable().spooler.find_task(task)
     values = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
@@ -292,7 +300,7 @@ def purge(older_than: str, as_json: bool) -> None:
 @_command
 def pause(queue: str, as_json: bool) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
-    operations.pause(_state().engine, queue)
+    operations.pause(_reachable().engine, queue)
     told = f"Queue {queue} is paused; go on with: flask spooler resume {queue}"
     _print({"queue": queue, "paused": True} if as_json else told)
 
@@ -303,7 +311,7 @@ def pause(queue: str, as_json: bool) -> None:
 @_command
 def resume(queue: str, as_json: bool) -> None:
     """Start jobs of QUEUE again."""
-    operations.pause(_state().engine, queue, False)
+    operations.pause(_reachable().engine, queue, False)
     _print({"queue": queue, "paused": False} if as_json else f"Queue {queue} goes on.")
 
 
@@ -318,7 +326,7 @@ def drain(timeout: str, take_back: bool, as_json: bool) -> None:
     It ends with a reload, at the timeout, or with --cancel. The exit status is 1 when jobs still
     run at the timeout.
     """
-    state = _state()
+    state = _reachable()
     if take_back:
         operations.drain(state.engine, 0.0)
         _print({"draining": False} if as_json else "Jobs are started again.")

@@ -270,6 +270,17 @@ class SpoolMissing(SpoolerError):
         )
 
 
+class BeingTested(SpoolerError):
+    """A command on an app whose `TESTING` is on, outside of a test: no server knows its jobs."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            "TESTING is on, so this app has a spool of its own, which ends with this process: no "
+            "server runs its jobs or sees this command; leave TESTING out of the app's "
+            f"configuration, but for tests, to use {directory}"
+        )
+
+
 class JobNotFound(SpoolerError, LookupError):
     """No job has this id: it never existed, or its history was purged."""
 

@@ -174,8 +174,7 @@ class Housekeeper:
 
     def _watch_clock(self, now: float) -> None:
         """Say so when the clock was set back: jobs wait until it is there again."""
-        elapsed = time.monotonic() - self._looked_at[1]
-        back = self._looked_at[0] + elapsed - now
+        back = self._looked_at[0] + time.monotonic() - self._looked_at[1] - now
         if back > CLOCK_JUMP:
             what = f"the clock was set back by {back:.0f} s"
             announce(spool_trouble, self.app, what=what, error="jobs that wait, wait longer")

@@ -9,10 +9,11 @@ given. Never inside uWSGI: a server runs the jobs of the directory that it scans
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from flask import Flask
 
@@ -27,6 +28,9 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from .extension import Spooler
+
+TESTERS: Final = ("pytest", "click.testing")
+"""Modules that only tests import: pytest, and what is behind ``app.test_cli_runner()``."""
 
 
 class Parts(NamedTuple):
@@ -60,6 +64,17 @@ class AppState:
         """Who answers for the files of these jobs."""
         return self._parts.desk
 
+    @property
+    def is_private(self) -> bool:
+        """Whether the app's jobs go to a spool that ends with this process: it is being tested."""
+        given = self.config.directory_is_passing
+        return self._app.testing and not given and not _uwsgi.inside()
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether its jobs go where nobody runs them: it is being tested, and this is no test."""
+        return self.is_private and self.lent is None and not any(map(sys.modules.get, TESTERS))
+
     def work_privately(self, spool: PrivateSpool, clock: Callable[[], float]) -> Parts:
         """Return parts that work on a private spool."""
         parts = self._work_on(spool, clock)
@@ -70,8 +85,7 @@ class AppState:
     def _parts(self) -> Parts:
         if self.lent is not None:
             return self.lent
-        config, app = self.config, self._app
-        if not app.testing or config.directory_is_passing or _uwsgi.inside():
+        if not self.is_private:
             return self.configured
         with self._choosing:
             if self._private is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date, datetime
@@ -399,3 +401,63 @@ def test_names_are_shown_as_they_are(run: Run, app: Flask, spooler: Spooler) -> 
     shown = done(run("list"))
     assert "odd[/b]name" in shown
     assert "[bold]" in shown
+
+
+TESTED = """
+from flask import Flask
+from flask_spooler import Spooler
+app = Flask("tested")
+app.config["SPOOLER_DIRECTORY"] = "/var/lib/shop/spool"
+spooler = Spooler(app)
+app.testing = True
+spooler.task(name="work")(lambda: None)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["enqueue", "work"], ["list"], ["stats"], ["watch"], ["pause"], ["resume"], ["drain"]],
+    ids=lambda words: words[0],
+)
+def test_outside_of_tests_a_command_on_an_app_that_is_being_tested_is_refused(
+    tmp_path: Path, words: list[str]
+) -> None:
+    done = beside(tmp_path, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: TESTING is on, so this app has a spool of its own")
+    assert "leave TESTING out" in done.stderr
+    assert "/var/lib/shop/spool" in done.stderr
+
+
+def test_the_doctor_of_an_app_that_is_being_tested_says_just_that(tmp_path: Path) -> None:
+    done = beside(tmp_path, "doctor", "--json")
+    found = [finding for finding in json.loads(done.stdout) if not finding["ok"]]
+    assert [finding["name"] for finding in found] == ["testing"]
+    assert "TESTING is on" in found[0]["problem"]
+    assert done.returncode == 1
+
+
+def test_in_a_test_the_commands_work_on_the_spool_of_the_test(
+    spooler: Spooler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Flask("tested")
+    monkeypatch.setattr("flask_spooler.config._is_passing", lambda directory: False)
+    app.config.update(TESTING=True, SPOOLER_DIRECTORY=tmp_path / "production")
+    spooler.init_app(app)
+    spooler.task(name="work")(lambda: None)
+    job_id = done(app.test_cli_runner().invoke(spooler_cli, ["enqueue", "work"]))
+    assert job_id in done(app.test_cli_runner().invoke(spooler_cli, ["list"]))
+    assert not (tmp_path / "production").exists()
+
+
+def beside(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on an app whose TESTING was left on, in a process that is no test."""
+    (directory / "tested.py").write_text(TESTED)
+    return subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "tested", "spooler", *words],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

@@ -350,6 +350,24 @@ def test_tests_start_none(tmp_path: Path, starts: list[list[str]], config: dict[
     assert starts == []
 
 
+@pytest.mark.parametrize("debug", ["1", "0"])
+def test_a_server_of_an_app_that_is_being_tested_says_that_no_job_runs(
+    tmp_path: Path,
+    starts: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    debug: str,
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", debug)
+    with as_command(ScriptInfo("shop"), reload=False):
+        make_app(tmp_path, TESTING=True)
+        make_app(tmp_path, TESTING=True)
+    settled()
+    assert starts == []
+    said = capsys.readouterr().err
+    assert said == f" * Spooler: {development.BEING_TESTED}\n"
+
+
 @pytest.mark.parametrize("name", ["shell", "routes", "spooler"])
 def test_other_commands_start_none(tmp_path: Path, starts: list[list[str]], name: str) -> None:
     with as_command(ScriptInfo("shop"), name):
@@ -409,7 +427,7 @@ app.testing = True
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        (APP_IN_TESTS, ""),
+        (APP_IN_TESTS, "no job runs: TESTING is on; leave it out of the app's configuration"),
         ("from flask import Flask\napp = Flask(__name__)\n", ""),
         ("", "no job runs, the child process has not found the app: Failed to find Flask"),
     ],

@@ -11,6 +11,7 @@ the reloader, which only starts that one   no
 ``flask run`` without debug                no, and says that jobs wait
 ``app.run(debug=True)``                    no, and says that jobs wait: its module is ``__main__``,
                                            so its tasks have names that no other process knows
+a server whose app is being tested         no, and says so
 other commands, tests, uWSGI               no
 =========================================  ====================================================
 
@@ -49,6 +50,8 @@ RELOADER: Final = ("WERKZEUG_RUN_MAIN", "WERKZEUG_SERVER_FD")
 """What Werkzeug's reloader tells its child, and nobody else: other libraries ask it whether this
 is the process that serves."""
 
+BEING_TESTED: Final = "no job runs: TESTING is on; leave it out of the app's configuration"
+
 seats: dict[Path, Seat] | None = None
 """The seats of this process's apps by their spools, where it is the child; None in every other
 process. Of two apps on one spool the last one counts, which is the one that a factory returned."""
@@ -59,28 +62,31 @@ _is_decided = False
 def take_part(app: Flask, config: Config, desk: Desk) -> None:
     """Let this app's jobs be run, if this process or its child is to run any; outside uWSGI."""
     global _is_decided
-    if app.testing or config.eager:
+    if config.eager:
         return
     if seats is not None:
         seats[config.directory.resolve()] = Seat(app, config, desk)
     elif not _is_decided:
-        _is_decided = _decide(click.get_current_context(silent=True))
+        _is_decided = _decide(click.get_current_context(silent=True), app.testing)
 
 
-def _decide(context: click.Context | None) -> bool:
+def _decide(context: click.Context | None, is_tested: bool) -> bool:
     """Start a child, or say why not; False where this is not the process that serves."""
     started_by_reloader = os.environ.get(RELOADER[0]) == "true"
     info = context.find_object(ScriptInfo) if context is not None else None
     if context is None or info is None or context.info_name != "run":
         if started_by_reloader:
-            say("jobs wait for uWSGI; flask run --debug would run them, app.run() does not")
+            told = "jobs wait for uWSGI; flask run --debug would run them, app.run() does not"
+            say(BEING_TESTED if is_tested else told)
         return started_by_reloader
     debug = get_debug_flag()
     reload = context.params.get("reload")
     if (debug if reload is None else reload) and not started_by_reloader:
         return False
     where = _import_path(info)
-    if not debug:
+    if is_tested:
+        say(BEING_TESTED)
+    elif not debug:
         say("jobs wait for uWSGI; flask run --debug would run them")
     elif where is None:
         say("jobs wait for uWSGI: the app's factory cannot be imported by another process")

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         return development.GIVEN_UP
     seats = [seat for seat in found.values() if not seat.app.testing]
     if not seats:
+        if found:
+            say(development.BEING_TESTED)
         return development.GIVEN_UP
     show_what_happens()
     work(seats)

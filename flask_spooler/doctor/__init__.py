@@ -69,8 +69,9 @@ def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Findi
     found = list(_examine_app(app, state))
     if ini is not None:
         found += examine_ini(state, ini, os.environ)
-    found += _examine_spool(state, servers=ini is None)
-    return found
+    if state.is_private:  # a look at it would find neither jobs nor a server, for this one reason
+        return [*found, *application.examine_testing(state.config)]
+    return [*found, *_examine_spool(state, servers=ini is None)]
 
 
 def examine_ini(
@@ -89,7 +90,7 @@ def examine_ini(
 def _same_directory(state: AppState, options: Options, ini: Path) -> Iterator[Finding]:
     asked = options.all("spooler", "spooler-external")
     scanned = [(ini.absolute().parent / directory).resolve() for directory in asked]
-    mine = state.engine.spool.root.resolve()
+    mine = state.config.directory.resolve()
     if not scanned or mine in scanned:
         yield right("directory", "server and app use one spool")
     else:

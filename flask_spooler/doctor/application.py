@@ -108,6 +108,13 @@ def examine_dashboard(config: Config) -> Found:
         yield right(name, "closed")
 
 
+def examine_testing(config: Config) -> Found:
+    """Say of an app whose `TESTING` is on where its jobs go."""
+    problem = "TESTING is on: the app has a spool of its own in each process, and no server runs it"
+    fix = f"leave TESTING out of its configuration, but for tests, to use {config.directory}"
+    yield wrong("testing", problem, fix)
+
+
 def examine_eager(config: Config) -> Found:
     """Jobs that run where they are enqueued are for tests."""
     if config.eager:

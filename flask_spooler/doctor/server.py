@@ -32,9 +32,7 @@ OTHER_SOCKETS: Final = (
 )  # fmt: skip
 
 PUBLIC: Final = ("0.0.0.0", "", "[::]", "*")
-
 FORK_HOOKS: Final = ("py-call-osafterfork", "py-call-uwsgi-fork-hooks")
-
 IMPLY_MASTER: Final = ("spooler", "spooler-external", "mule", "mules")
 
 Found = Iterator[Finding]
