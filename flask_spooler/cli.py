@@ -198,6 +198,9 @@ def watch_command(job_id: str | None, length: str | None, once: bool, as_json: b
     """
     seconds = 0.0 if once else None if length is None else parse_seconds("--for", length)
     engine = _used().engine
+    if seconds is None and job_id is None:
+        click.echo("Watching all jobs until Ctrl-C; to watch one: watch ID", err=True)
+    watch.warn_of_nobody(engine, job_id)
     try:
         if job_id is None:
             watch.watch_all(engine, seconds, as_json=as_json)

@@ -52,6 +52,16 @@ def watch_all(engine: SpoolEngine, seconds: float | None, *, as_json: bool) -> N
             click.echo(overview_line(found))
 
 
+def warn_of_nobody(engine: SpoolEngine, job_id: str | None) -> None:
+    """Say on stderr when what is to be watched waits for a server that does not run."""
+    record = engine.ledger.record(job_id) if job_id else None
+    if engine.by_hand or engine.spool.has_housekeeper() or (job_id and record is None):
+        return
+    if record is None or record.state not in FINAL:
+        told = "No server works on this spool: jobs wait until one is started."
+        click.echo(f"{told} What is wrong: flask spooler doctor", err=True)
+
+
 def snapshot(engine: SpoolEngine, now: float) -> dict[str, Any]:
     """Return what there is to see at one moment, as JSON."""
     ledger = engine.ledger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import time
@@ -282,7 +283,30 @@ def test_control_c_ends_the_view_of_all_jobs_quietly(
     monkeypatch.setattr(watch.time, "sleep", interrupted)
     result = run("watch")
     assert len(done(result)) == 1
-    assert result.stderr == ""
+    said = result.stderr.splitlines()
+    assert said == ["Watching all jobs until Ctrl-C; to watch one: watch ID", NOBODY]
+
+
+# Nobody is there.
+
+NOBODY = (
+    "No server works on this spool: jobs wait until one is started."
+    " What is wrong: flask spooler doctor"
+)
+
+
+def test_watching_says_that_no_server_works_on_the_spool_where_something_waits_for_one(
+    run: Run, engine: SpoolEngine, work: Task[..., Any]
+) -> None:
+    job_id = work.enqueue().id
+    assert run("watch", "--once").stderr == f"{NOBODY}\n"
+    assert run("watch", job_id, "--once").stderr == f"{NOBODY}\n"
+    with open(engine.spool.housekeeper_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run("watch", job_id, "--once").stderr == ""
+    with engine.ledger.transaction() as rows:
+        rows.close(job_id, "cancelled", time.time(), None)
+    assert run("watch", job_id, "--once").stderr == ""
 
 
 # What a shell offers.
