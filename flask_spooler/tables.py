@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .doctor import Finding
 from .record import Record
-from .times import ago, clock, duration
+from .times import ago, clock, duration, took
 
 COLOURS: Final = {
     "scheduled": "cyan",
@@ -155,7 +155,13 @@ def stats_page(stats: dict[str, Any]) -> str:
     """Return the counts by queue and state, and the files by place."""
     if not stats["queues"]:
         return "No jobs yet."
-    files = ", ".join(f"{place} {number:,}" for place, number in stats["files"].items() if number)
+    dead = sum(counts["dead"] for counts in stats["queues"].values())
+    files = ", ".join(
+        f"{place} {number:,}"
+        + (" (of cancelled and expired jobs too)" if place == "dead" and number > dead else "")
+        for place, number in stats["files"].items()
+        if number
+    )
     oldest = stats["oldest_queued_seconds"]
     waits = "no job is overdue" if oldest is None else f"the oldest waits {duration(oldest)}"
     lines = [Text(f"Files: {files or 'none'}; {waits}.")]
@@ -239,7 +245,7 @@ def _attempts(attempts: list[dict[str, Any]]) -> Table:
             str(attempt["number"]),
             attempt["outcome"],
             clock(attempt["started_at"]),
-            duration(attempt["finished_at"] - attempt["started_at"]),
+            took(attempt["outcome"], attempt["started_at"], attempt["finished_at"]),
             _one_line(error.get("type"), error.get("message")),
         )
     return table

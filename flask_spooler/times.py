@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Final
+
+FOUND_LATER: Final = ("crashed", "interrupted")
+"""Outcomes of attempts that did not live to write down their end."""
 
 
 def duration(seconds: float) -> str:
@@ -21,6 +25,19 @@ def duration(seconds: float) -> str:
         if number:
             parts.append(f"{number} {unit}")
     return " ".join(parts[:2])
+
+
+def took(outcome: str, started: float, finished: float) -> str:
+    """Return how long an attempt ran, as far as that is known.
+
+    A process that was killed writes down no end: what is known is when that was found out, which
+    after a night's downtime is the next morning.
+
+    >>> took("failed", 100.0, 103.0), took("interrupted", 100.0, 30000.0)
+    ('3.0 s', 'at most 8 h 18 min')
+    """
+    length = duration(max(0.0, finished - started))
+    return f"at most {length}" if outcome in FOUND_LATER else length
 
 
 def ago(when: float, now: float) -> str:

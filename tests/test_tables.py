@@ -98,6 +98,12 @@ def test_a_page_shows_arguments_progress_times_and_attempts() -> None:
         assert text in shown
 
 
+@pytest.mark.parametrize("outcome", ["crashed", "interrupted"])
+def test_of_an_attempt_that_could_not_say_when_it_ended_the_time_is_a_bound(outcome: str) -> None:
+    attempt = Attempt(1, outcome, NOW - 30_000, NOW, "Interrupted", "the server stopped", None)
+    assert "at most 8 h 20 min" in page([attempt])
+
+
 def test_a_result_is_shown_only_of_a_job_that_succeeded() -> None:
     assert '{"a": [1]}' in page(state="succeeded", result=b'{"a":[1]}')
     assert "Result" not in page(state="dead")
@@ -152,6 +158,15 @@ def test_stats_show_each_queue_and_the_places_that_hold_files() -> None:
     assert lines[2].split() == ["mail", "0", "1,234", "0", "0", "0", "0", "0", "0"]
     assert "Files: window 3, waiting 1,231; the oldest waits 1 min 1 s." in shown
     assert "dead 0" not in shown
+
+
+@pytest.mark.parametrize(("dead", "told"), [(2, " (of cancelled and expired jobs too)"), (3, "")])
+def test_stats_say_why_there_are_more_files_of_dead_jobs_than_such_jobs(
+    dead: int, told: str
+) -> None:
+    queues = {"default": dict.fromkeys(STATES, 0) | {"dead": dead, "cancelled": 3 - dead}}
+    stats = {"queues": queues, "files": {"dead": 3}, "paused": [], "oldest_queued_seconds": None}
+    assert f"Files: dead 3{told}; no job is overdue." in stats_page(stats)
 
 
 def test_stats_say_when_there_is_nothing() -> None:

@@ -21,7 +21,7 @@ from werkzeug.exceptions import NotFound
 
 from ..endings import percentile
 from ..job import REVIVABLE
-from ..times import ago, clock, duration
+from ..times import ago, clock, duration, took
 from . import charts, notices, values
 from .base import NAME
 
@@ -95,6 +95,7 @@ def _environment() -> Environment:
         link=link,
         asset=_asset,
         revivable=REVIVABLE,
+        took=took,
         version=version("Flask-Spooler"),
     )
     made.filters.update(
