@@ -76,8 +76,7 @@ def admit(row: Row, job: Job, now: float, *, known: bool, held: bool) -> Decisio
     if row.due_at > now:
         return Wait(row.due_at)
     if not known:
-        why = f"no task is named {job.task!r} in this server's code"
-        return Wait(now + PUT_OFF_UNKNOWN, ErrorInfo("UnknownTask", why))
+        return Wait(now + PUT_OFF_UNKNOWN, _unknown(job.task))
     if held:
         return Wait(row.due_at)
     return Start(_lease(row.crashes + row.interruptions))
@@ -102,6 +101,14 @@ def autopsy(row: Row, job: Job, now: float, *, server_lives: bool) -> Outcome:
 
 def _error(kind: str, what: str, row: Row) -> ErrorInfo:
     return ErrorInfo(kind, f"{what} while attempt {row.attempt} ran in process {row.pid}")
+
+
+def _unknown(task: str) -> ErrorInfo:
+    way_out = "let the app, or spooler-import, import its module, or cancel the job"
+    if "<locals>" in task:
+        way_out = "move it out of its function to the top of a module, and cancel the job"
+    why = f"no task is named {task!r} in this server's code: {way_out}"
+    return ErrorInfo("UnknownTask", why)
 
 
 def _lease(strikes: int) -> float:

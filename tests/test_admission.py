@@ -92,6 +92,18 @@ def test_a_job_of_an_unknown_task_waits_and_says_why() -> None:
     assert decision.why is not None
     assert decision.why.type == "UnknownTask"
     assert "tests.work" in decision.why.message
+    assert "spooler-import, import its module, or cancel" in decision.why.message
+
+
+def test_a_job_of_a_task_that_was_made_in_a_function_is_told_the_way_out() -> None:
+    decision = decided(ROW, msgspec.structs.replace(JOB, task="shop.view.<locals>.work"))
+    assert isinstance(decision, Start), "it is known where it was made"
+    decision = decided(
+        ROW, msgspec.structs.replace(JOB, task="shop.view.<locals>.work"), known=False
+    )
+    assert isinstance(decision, Wait)
+    assert decision.why is not None
+    assert "to the top of a module" in decision.why.message
 
 
 def test_a_job_of_a_paused_queue_waits_without_a_new_time() -> None:

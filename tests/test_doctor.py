@@ -732,7 +732,7 @@ def test_a_ledger_that_cannot_be_read_is_found(app: Flask, state: Any) -> None:
 
 def test_a_job_from_the_future_is_found(app: Flask, state: Any) -> None:
     with state.engine.ledger.transaction() as rows:
-        rows.insert(make_job(enqueued_at=time.time() + 3600), QUEUED, None)
+        rows.insert(make_job(task="a", enqueued_at=time.time() + 3600), QUEUED, None)
     assert found_in(app) == {"clock": "wrong"}
 
 
@@ -827,6 +827,22 @@ def test_a_user_who_may_not_look_is_told_to_be_another(
     (finding,) = [finding for finding in examine(app) if not finding.ok]
     assert finding.grade == "wrong"
     assert finding.fix == "run this as the user that owns the spool, or as root"
+
+def test_jobs_that_wait_for_a_task_nobody_knows_are_found(app: Flask, state: Any) -> None:
+    now = time.time()
+    with state.engine.ledger.transaction() as rows:
+        for task in ("app.view.<locals>.inner", "app.view.<locals>.inner", "gone", "a"):
+            rows.insert(make_job(task=task, enqueued_at=now), QUEUED, None)
+        ended = make_job(task="older", enqueued_at=now)
+        rows.insert(ended, QUEUED, None)
+        rows.close(ended.id, "cancelled", time.time(), None)
+    assert found_in(app) == {"unknown tasks": "wrong"}
+    (found,) = [each for each in examine(app) if each.name == "unknown tasks"]
+    assert found.problem.startswith("3 job(s)")
+    assert found.problem.endswith(": app.view.<locals>.inner, gone")
+    serve(state.engine.spool, tasks=[*NOTE.tasks, "app.view.<locals>.inner", "gone"])
+    assert found_in(app) == {}, "a spooler knows them"
+
 
 
 # --- what a server says at its start ------------------------------------------------------------

@@ -16,6 +16,7 @@ import os
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,9 @@ from flask import Flask
 from .. import _uwsgi
 from ..config import EXTENSION
 from ..errors import KeyUnusable, LedgerError
+from ..job import FINAL
 from ..ledger import SQLITE_VERSION
+from ..ledger.search import Search
 from ..signals import announce, spool_trouble
 from ..spool import fingerprint
 from ..state import AppState
@@ -146,10 +149,21 @@ def _examine_contents(state: AppState, note: ServerNote | None) -> Iterator[Find
     except LedgerError as error:
         yield wrong("ledger", str(error), "see the server's log; jobs wait until it can be used")
 
+            known = {*state.spooler.tasks, *(note.tasks if note is not None else ())}
+            yield from application.examine_unknown(_waiting(state), known)
 
 def _examine_servers(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
     """Examine the server that runs the jobs, and the one that only enqueues where there is one."""
     spool = state.engine.spool
+def _waiting(state: AppState) -> dict[str, int]:
+    """Return how many jobs of each task have not ended."""
+    waiting = Counter[str]()
+    for _, task, its_state, number in Search(state.engine.ledger).tally():
+        if number and its_state not in FINAL:
+            waiting[task] += number
+    return waiting
+
+
     at_home = spool.has_housekeeper()
     if note is not None and note.is_alive:
         yield right("server", f"runs since {_clock(note.at)}, with uWSGI {note.uwsgi}")

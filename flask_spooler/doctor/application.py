@@ -48,6 +48,21 @@ def examine_tasks(registered: list[str], note: ServerNote, version: str) -> Foun
         yield worth_knowing("version", problem, "reload the server")
 
 
+def examine_unknown(waiting: Mapping[str, int], known: set[str]) -> Found:
+    """Look for jobs that wait for a task which neither this process nor the server knows."""
+    unknown = sorted(set(waiting) - known)
+    if unknown:
+        number = sum(waiting[task] for task in unknown)
+        problem = f"{number:,} job(s) wait for a task that this code does not know: {some(unknown)}"
+        fix = (
+            "let the app import the task's module, or name that in spooler-import; move a task "
+            "that stands in a function to the top of a module; or cancel the jobs"
+        )
+        yield wrong("unknown tasks", problem, fix)
+    else:
+        yield right("unknown tasks", "no job waits for one")
+
+
 def examine_key(given: bytes | None, kept: bytes | None, noted: str | None, mine: str) -> Found:
     """Compare the key of this process, whose fingerprint is `mine`, with that of the server.
 
