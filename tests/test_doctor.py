@@ -21,7 +21,15 @@ from flask import Flask
 from flask_spooler import Spooler, _uwsgi, doctor
 from flask_spooler.cli import spooler_cli
 from flask_spooler.config import Config
-from flask_spooler.doctor import Finding, application, directory, examine, server, starter
+from flask_spooler.doctor import (
+    Finding,
+    application,
+    directory,
+    examine,
+    names,
+    server,
+    starter,
+)
 from flask_spooler.doctor.ini import Options, Unreadable, read_command_line, read_ini
 from flask_spooler.doctor.look import Facts, look
 from flask_spooler.doctor.note import JOBS, WEB, ServerNote, library_version
@@ -61,6 +69,114 @@ def without(text: str, start: str) -> str:
     kept = [line for line in text.splitlines() if not line.startswith(start)]
     assert len(kept) < len(text.splitlines())
     return "\n".join(kept)
+
+
+SHOP = """
+[uwsgi]
+chdir = {directory}
+module = shop:app
+spooler-import = shop_jobs.mail
+mule = flask_spooler.housekeeper:run
+set-placeholder = spoolers=4
+processes = %(spoolers)
+spooler-quiet = true
+s = :8080
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A directory with an app, as an ini may name it."""
+    (tmp_path / "shop_jobs").mkdir()
+    (tmp_path / "shop_jobs" / "mail.py").write_text("raise AssertionError('nothing is imported')\n")
+    (tmp_path / "shop.py").write_text("app = object()\nraise AssertionError('nor this')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("shop:app", "shpo:app", "no such module for uWSGI to import: module = shpo:app"),
+        ("shop:app", "shop:ap", "nothing of that name in it: module = shop:ap"),
+        ("shop:app", "shop", "nothing of that name in it: module = shop"),
+        ("shop_jobs.mail", "tsaks", "no such module for uWSGI to import: spooler-import = tsaks"),
+        ("shop_jobs.mail", "shop_jobs.mali", "spooler-import = shop_jobs.mali"),
+        ("housekeeper:run", "housekeper:run", "mule = flask_spooler.housekeper:run"),
+        ("spooler-quiet", "spooler-quite", "no such option: spooler-quite (for spooler-quiet)"),
+        ("{directory}", "/nowhere", "module = shop:app, spooler-import = shop_jobs.mail"),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_name_in_an_ini_that_leads_nowhere_is_found(
+    shop: Path, before: str, after: str, told: str
+) -> None:
+    assert before in SHOP
+    text = SHOP.replace(before, after).replace("{directory}", str(shop))
+    (found,) = named(ini(shop, text))
+    assert told in found.problem
+    assert found.grade == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("chdir = {directory}", ""),
+        ("chdir = {directory}", "chdir = /\npythonpath = {directory}"),
+        ("shop:app", "shop:app.wsgi_app"),
+        ("shop:app", "shop\ncallable = app"),
+        ("shop:app", "flask:Flask()"),
+        ("shop:app", "%(unknown)"),
+        ("shop_jobs.mail", "shop_jobs/mail.py"),
+        ("spooler-quiet", "option-of-a-plugin"),
+        ("shop:app", "elsewhere:app\nhome = /opt/another"),
+    ],
+)
+def test_nothing_is_said_of_names_in_an_ini_that_are_right_or_cannot_be_told(
+    shop: Path, before: str, after: str
+) -> None:
+    assert before in SHOP
+    text = SHOP.replace(before, after) if before else SHOP
+    assert named(ini(shop, text.replace("{directory}", str(shop)))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from flask import *",
+        "def __getattr__(name): ...",
+        "globals()['app'] = 1",
+        "x = ",
+        "app: int",
+    ],
+)
+def test_a_module_that_may_have_the_name_is_taken_for_right(shop: Path, source: str) -> None:
+    (shop / "shop.py").write_text(source)
+    assert named(ini(shop, SHOP.replace("{directory}", str(shop)))) == []
+
+
+def test_without_a_uwsgi_to_ask_no_option_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert {"s", "socket", "spooler-quiet"} <= names.known_options()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert names.known_options() == frozenset()
+    command = tmp_path / "uwsgi"
+    command.write_text("no program\n")
+    assert names.known_options() == frozenset(), "it cannot be run"
+    options = Options((("spooler-quite", "true"),))
+    assert problems(list(names.examine_options(options, names.known_options()))) == {}
+
+
+def named(file: Path) -> list[Finding]:
+    """What is not right with what an ini names."""
+    options = read_ini(file, {})
+    found = [
+        *names.examine_options(options, names.known_options()),
+        *names.examine_modules(options, file),
+    ]
+    return [finding for finding in found if not finding.ok]
 
 
 # --- the ini file -----------------------------------------------------------------------------
@@ -712,6 +828,22 @@ def test_a_task_that_the_server_does_not_know_is_found(
     assert found_in(app) == {"tasks": "wrong"}
 
 
+def test_jobs_that_wait_for_a_task_nobody_knows_are_found(app: Flask, state: Any) -> None:
+    now = time.time()
+    with state.engine.ledger.transaction() as rows:
+        for task in ("app.view.<locals>.inner", "app.view.<locals>.inner", "gone", "a"):
+            rows.insert(make_job(task=task, enqueued_at=now), QUEUED, None)
+        ended = make_job(task="older", enqueued_at=now)
+        rows.insert(ended, QUEUED, None)
+        rows.close(ended.id, "cancelled", time.time(), None)
+    assert found_in(app) == {"unknown tasks": "wrong"}
+    (found,) = [each for each in examine(app) if each.name == "unknown tasks"]
+    assert found.problem.startswith("3 job(s)")
+    assert found.problem.endswith(": app.view.<locals>.inner, gone")
+    serve(state.engine.spool, tasks=[*NOTE.tasks, "app.view.<locals>.inner", "gone"])
+    assert found_in(app) == {}, "a spooler knows them"
+
+
 def test_a_mistake_of_the_instance_that_only_enqueues_is_found(app: Flask, state: Any) -> None:
     options = [
         ("spooler-external" if name == "spooler" else name, value)
@@ -827,22 +959,6 @@ def test_a_user_who_may_not_look_is_told_to_be_another(
     (finding,) = [finding for finding in examine(app) if not finding.ok]
     assert finding.grade == "wrong"
     assert finding.fix == "run this as the user that owns the spool, or as root"
-
-def test_jobs_that_wait_for_a_task_nobody_knows_are_found(app: Flask, state: Any) -> None:
-    now = time.time()
-    with state.engine.ledger.transaction() as rows:
-        for task in ("app.view.<locals>.inner", "app.view.<locals>.inner", "gone", "a"):
-            rows.insert(make_job(task=task, enqueued_at=now), QUEUED, None)
-        ended = make_job(task="older", enqueued_at=now)
-        rows.insert(ended, QUEUED, None)
-        rows.close(ended.id, "cancelled", time.time(), None)
-    assert found_in(app) == {"unknown tasks": "wrong"}
-    (found,) = [each for each in examine(app) if each.name == "unknown tasks"]
-    assert found.problem.startswith("3 job(s)")
-    assert found.problem.endswith(": app.view.<locals>.inner, gone")
-    serve(state.engine.spool, tasks=[*NOTE.tasks, "app.view.<locals>.inner", "gone"])
-    assert found_in(app) == {}, "a spooler knows them"
-
 
 
 # --- what a server says at its start ------------------------------------------------------------

@@ -37,6 +37,7 @@ from . import application, directory, server
 from .finding import Finding, right, worth_knowing, wrong
 from .ini import Options, Unreadable, read_ini
 from .look import look
+from .names import examine_modules, examine_options, known_options
 from .note import (
     JOBS,
     WEB,
@@ -87,6 +88,8 @@ def examine_ini(
         fix = "start the server, and examine it running, without --ini"
         return [worth_knowing("ini", str(error), fix)]
     found = server.examine_server(server.Server(options, None, _runs_foreign(state)))
+    found += examine_options(options, known_options())
+    found += examine_modules(options, Path(path))
     return [*found, *_same_directory(state, options, Path(path))]
 
 
@@ -146,15 +149,12 @@ def _examine_contents(state: AppState, note: ServerNote | None) -> Iterator[Find
             newest = state.engine.ledger.find(limit=1)
             when = newest[0].enqueued_at if newest else None
             yield from application.examine_newest(when, time.time())
+            known = {*state.spooler.tasks, *(note.tasks if note is not None else ())}
+            yield from application.examine_unknown(_waiting(state), known)
     except LedgerError as error:
         yield wrong("ledger", str(error), "see the server's log; jobs wait until it can be used")
 
-            known = {*state.spooler.tasks, *(note.tasks if note is not None else ())}
-            yield from application.examine_unknown(_waiting(state), known)
 
-def _examine_servers(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
-    """Examine the server that runs the jobs, and the one that only enqueues where there is one."""
-    spool = state.engine.spool
 def _waiting(state: AppState) -> dict[str, int]:
     """Return how many jobs of each task have not ended."""
     waiting = Counter[str]()
@@ -164,6 +164,9 @@ def _waiting(state: AppState) -> dict[str, int]:
     return waiting
 
 
+def _examine_servers(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
+    """Examine the server that runs the jobs, and the one that only enqueues where there is one."""
+    spool = state.engine.spool
     at_home = spool.has_housekeeper()
     if note is not None and note.is_alive:
         yield right("server", f"runs since {_clock(note.at)}, with uWSGI {note.uwsgi}")

@@ -70,6 +70,8 @@ class Options:
 
     pairs: tuple[Option, ...]
     complete: bool = True
+    placeholders: frozenset[str] = frozenset()
+    """The names that stand in values as ``%(name)``: not all of them are options."""
 
     def all(self, *names: str) -> list[str]:
         """Return every value of an option that has these names, all of them `LOOKED_AT`."""
@@ -215,6 +217,8 @@ def _resolved(pairs: list[Option]) -> Options:
             lambda name: filled(values[name[1]], depth + 1) if name[1] in values else name[0], value
         )
 
+    used = (name for _, value in pairs for name in _PLACEHOLDER.findall(value))
     return Options(
-        tuple((name, value if name in AT_ONCE else filled(value)) for name, value in pairs)
+        tuple((name, value if name in AT_ONCE else filled(value)) for name, value in pairs),
+        placeholders=frozenset(used),
     )
