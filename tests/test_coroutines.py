@@ -272,7 +272,7 @@ class Later:
         (nothing, "a coroutine .make the task itself async def"),
         (Later, "a Later to be awaited"),
         (count, "a generator .loop over it"),
-        (numbers, "a async_generator .loop over it"),
+        (numbers, "an async_generator .loop over it"),
     ],
     ids=["coroutine", "awaitable", "generator", "async generator"],
 )
