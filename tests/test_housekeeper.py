@@ -197,6 +197,7 @@ def test_a_mule_without_an_app_names_the_calls_that_are_missing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(housekeeper, "keepers", [])
+    monkeypatch.setattr(_uwsgi, "has_pool", lambda: True)
     monkeypatch.setattr(time, "sleep", end)
     with pytest.raises(KeyboardInterrupt):
         housekeeper.run()
