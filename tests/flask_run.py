@@ -167,13 +167,19 @@ class FlaskRun(Server):
 
     def ended(self, job_id: str, timeout: float = 20) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
-        wait_until(lambda: self.job(job_id)["finished_at"], timeout, every=0.05)
+        wait_until(lambda: self._now(job_id, "finished_at"), timeout, every=0.05)
         return self.job(job_id)
 
     def starts(self, job_id: str) -> dict[str, Any]:
         """Wait until a job runs, and its task with it."""
-        wait_until(lambda: self.job(job_id)["progress"], timeout=20, every=0.05)
+        wait_until(lambda: self._now(job_id, "progress"), timeout=20, every=0.05)
         return self.job(job_id)
+
+    def _now(self, job_id: str, fact: str) -> Any:
+        try:
+            return self.job(job_id)[fact]
+        except OSError:  # a reload cuts the requests off that are under way
+            return None
 
     def beside(self, *words: str) -> str:
         """Run a `flask` command beside the server and return what it prints."""
