@@ -24,6 +24,7 @@ help: ## list the commands
 
 .venv/installed: .venv/app
 	$(INSTALL) -e '.[test]'
+	@sync  # half a gigabyte, which would else be in the way of the tests that sync
 	@touch $@
 
 run: .venv/app ## install what is missing and start the server in the foreground
@@ -39,7 +40,7 @@ run: .venv/app ## install what is missing and start the server in the foreground
 # Most tests wait for a server most of the time, so several files run at once; those that look at
 # the clock closely are marked "alone" and run by themselves after the others.
 test: .venv/installed lint ## run every test that this machine can run, and say what was skipped
-	$(BIN)/python -m pytest -ra -m 'not alone' -n 3 --dist loadfile
+	$(BIN)/python -m pytest -ra -m 'not alone' -n 4 --dist loadfile
 	$(BIN)/python -m pytest -ra -m alone
 
 # tox finds what is on PATH; what pyenv has is there only as far as one of them is chosen.

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ class FlaskRun(Server):
     def _now(self, job_id: str, fact: str) -> Any:
         try:
             return self.job(job_id)[fact]
-        except OSError:  # a reload cuts the requests off that are under way
+        except (OSError, HTTPException):  # a reload cuts off the requests under way
             return None
 
     def beside(self, *words: str) -> str:
