@@ -688,3 +688,8 @@ def test_a_call_among_many_that_is_no_tuple_and_no_dict_is_refused(app: Flask, c
     with pytest.raises(ArgumentError, match="expected each call to be a tuple"):
         many.enqueue_many([call])
     assert len(many.enqueue_many([["a", 1], ("a",), {"a": 5}])) == 3
+
+
+def test_a_function_of_c_without_a_signature_cannot_become_a_task() -> None:
+    with pytest.raises(NotATask, match=r"max to be a function .*; wrap it in a function"):
+        check_function(max, None)

@@ -134,12 +134,15 @@ def test_a_job_of_unregistered_tasks_is_refused_with_both_ways_out(memory: Path)
         send.enqueue("ada")
 
 
+def work() -> None: ...
+
+
 def test_two_tasks_of_one_name_are_refused(memory: Path) -> None:
     tasks, _ = mail()
     with pytest.raises(DuplicateTask, match=r"mail\.send"):
-        tasks.task(name="send")(print)
+        tasks.task(name="send")(work)
     spooler = Spooler()
-    spooler.task(name="mail.send")(print)
+    spooler.task(name="mail.send")(work)
     with pytest.raises(DuplicateTask, match=r"mail\.send"):
         spooler.register(tasks)
     assert set(spooler.tasks) == {"mail.send"}
@@ -147,7 +150,7 @@ def test_two_tasks_of_one_name_are_refused(memory: Path) -> None:
 
 def test_options_of_one_job_are_refused_as_those_of_a_task() -> None:
     with pytest.raises(OptionError, match="given to using"):
-        Tasks("mail").task(delay=3)(print)
+        Tasks("mail").task(delay=3)(work)
 
 
 @pytest.mark.parametrize("name", ["", None, 5, "a\nb", "a" * 101], ids=repr)

@@ -228,7 +228,11 @@ def check_function(function: Callable[..., Any], name: str | None) -> str:
     if not callable(function):
         raise NotATask(short(function), short(function), "put the task's decorator outermost")
     owner, _, own = path.rpartition(".")
-    first = next(iter(inspect.signature(function).parameters), "")
+    try:
+        first = next(iter(inspect.signature(function).parameters), "")
+    except ValueError:
+        way_out = "wrap it in a function whose arguments are annotated"
+        raise NotATask(path, "one of C without a signature", way_out) from None
     if owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         way_out = "a job has no object to call it on: make it a function that loads what it needs"
         raise NotATask(path, "a method", way_out)
