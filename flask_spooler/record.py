@@ -199,7 +199,7 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def all_tags(self) -> list[str]:
         """The tags, sorted."""
-        return msgspec.json.decode(self.tags, type=list[str]) if self.tags else []
+        return tags_in(self.tags)
 
     def as_dict(
         self, attempts: Sequence[Attempt] = (), steps: Sequence[Step] = ()
@@ -243,6 +243,11 @@ def without_secrets(shown: dict[str, Any]) -> dict[str, Any]:
         for attempt in clean["attempts"]
     ]
     return clean
+
+
+def tags_in(column: str | None) -> list[str]:
+    """Return the tags in the column of a job's row, sorted as they were stored."""
+    return msgspec.json.decode(column, type=list[str]) if column else []
 
 
 def decoded(data: bytes | None) -> Any:

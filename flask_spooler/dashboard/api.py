@@ -24,7 +24,7 @@ from ..errors import (
     UnknownTask,
 )
 from ..ledger.search import Listed
-from ..record import decoded
+from ..record import decoded, tags_in
 from . import enqueueing, filters, numbers, pages, values
 from . import many as bulk
 from .base import BadRequest, did, engine, prefix, search, state, text_arg
@@ -242,7 +242,7 @@ def _listed(each: Listed) -> dict[str, Any]:
     }
     return {
         **shown,
-        "tags": decoded(each.tags.encode()) if each.tags else [],
+        "tags": tags_in(each.tags),
         "kwargs": values.masked(decoded(each.kwargs)),
         "error": None
         if each.error_type is None
