@@ -144,7 +144,7 @@ class FlaskRun(Server):
                 start_new_session=True,
             )
         if wait:
-            wait_until(self.answers, timeout=20)
+            wait_until(self.answers, timeout=60)
 
     def change(self, more: str = "") -> None:
         """Change the code, so that the reloader sees it whenever it has looked last."""
@@ -154,7 +154,7 @@ class FlaskRun(Server):
 
     def runs(self, times: int = 1) -> None:
         """Wait until a child process has said that often that it runs jobs."""
-        self.seen(RUNS, times, timeout=20)
+        self.seen(RUNS, times, timeout=60)
 
     def enqueue(self, task: str, *arguments: Any, delay: float | None = None) -> str:
         query = "" if delay is None else f"?delay={delay}"
@@ -166,7 +166,7 @@ class FlaskRun(Server):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return str(json.load(answer)["id"])
 
-    def ended(self, job_id: str, timeout: float = 20) -> dict[str, Any]:
+    def ended(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
         wait_until(lambda: self._now(job_id, "finished_at"), timeout, every=0.05)
         return self.job(job_id)

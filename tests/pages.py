@@ -156,7 +156,7 @@ class Reader:
                 for command, expected in commands(block.text):
                     printed = self._shell(command)
                     if SERVES.match(command):
-                        wait_until(lambda said=expected: says(self.log, said), timeout=20)
+                        wait_until(lambda said=expected: says(self.log, said), timeout=60)
                     else:
                         self._compare(expected, printed)
 
@@ -257,7 +257,7 @@ class Reader:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._answers, timeout=20)
+        wait_until(self._answers, timeout=60)
 
     def _answers(self) -> bool:
         assert self.server is not None

@@ -132,7 +132,7 @@ def test_a_breakpoint_in_a_task_stops_in_the_terminal_of_the_server(
     with open(stdin, "rb"), open(keyboard, "wb", buffering=0) as typed:
         server = start_flask("--debug", stdin=stdin)
         job_id = server.enqueue("look")
-        server.seen("(Pdb)", timeout=20)
+        server.seen("(Pdb)", timeout=60)
         typed.write(b"found = 42\ncontinue\n")
         assert server.ended(job_id)["result"] == 42
 
@@ -196,7 +196,7 @@ def test_code_that_cannot_be_loaded_starts_no_child_until_it_is_mended(
     server = start_flask("--debug")
     server.runs()
     server.change("raise RuntimeError('half written')\n")
-    server.seen("the child process could not load the app", timeout=20)
+    server.seen("the child process could not load the app", timeout=60)
     assert "RuntimeError: half written" in server.log
     wait_until(lambda: not server.children())
     server.change()
@@ -243,7 +243,7 @@ def test_a_second_development_server_waits_for_the_first(start_flask: StartFlask
     first = start_flask("--debug", "--no-reload")
     first.runs()
     second = start_flask("--debug", "--no-reload")
-    second.seen("another process runs the jobs of", timeout=20)
+    second.seen("another process runs the jobs of", timeout=60)
     first.stop(signal.SIGINT)
     second.runs()
     assert second.ended(second.enqueue("add", 1, 2))["result"] == 3
@@ -263,7 +263,7 @@ def test_the_lines_that_the_guide_shows_are_those_of_the_server(
     (tmp_path / "app.py").write_text(code)
     server = start_flask("--debug")
     job_id = server.post("/greetings/Ada").text.strip()
-    server.seen(f"job {job_id} succeeded", timeout=20)
+    server.seen(f"job {job_id} succeeded", timeout=60)
     said = re.sub(r"process \d+|job \w+|in [\d.]+ s", "…", server.log)
     for line in re.sub(r"process \d+|job \w+|in [\d.]+ s", "…", "".join(lines)).splitlines():
         assert f"{line}\n" in said

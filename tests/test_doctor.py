@@ -48,6 +48,7 @@ RUNS = server.Running(
     socket_modes={},
     failed_imports={},
     has_housekeeper=True,
+    age=3600.0,
 )
 
 
@@ -361,9 +362,10 @@ def test_each_mistake_in_an_ini_is_found_and_nothing_else(tmp_path: Path, mistak
         ({"workers": 0}, {"web worker": "wrong"}),
         ({"failed_imports": {"typo": "ImportError: no"}}, {"spooler import": "wrong"}),
         ({"has_housekeeper": False}, {"housekeeper": "wrong"}),
+        ({"has_housekeeper": False, "age": 5.0}, {}),
         ({"descriptors": 2**30}, {}),
     ],
-    ids=["pool", "workers", "imports", "housekeeper", "max-fd set"],
+    ids=["pool", "workers", "imports", "housekeeper", "housekeeper starts", "max-fd set"],
 )
 def test_what_only_a_running_server_shows_is_found(
     tmp_path: Path, change: dict[str, Any], expected: dict[str, str]
@@ -998,6 +1000,26 @@ def test_a_server_logs_what_is_wrong_and_not_what_is_worth_knowing(
     (line,) = started(**{"spooler-frequency": "30", "single-interpreter": "false"})
     problem = "a job whose wake-up gets lost waits up to 30 s (spooler-frequency)"
     assert line == f"doctor: frequency: {problem}: set spooler-frequency = 1"
+
+
+def test_a_housekeeper_that_takes_its_time_to_start_is_not_missed(
+    started: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([False] * 5)
+    monkeypatch.setattr(Spool, "has_housekeeper", lambda spool: next(looks, True))
+    monkeypatch.setattr(doctor, "PATIENCE", 0)
+    monkeypatch.setattr(doctor, "LOOK", 0)
+    assert started() == []
+    assert next(looks, "all taken") == "all taken"
+
+
+def test_a_housekeeper_that_does_not_start_at_all_is_missed(
+    started: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Spool, "has_housekeeper", lambda spool: False)
+    monkeypatch.setattr(server, "STARTS", 0.2)
+    (line,) = started()
+    assert line.startswith("doctor: housekeeper: the housekeeper does not run")
 
 
 def test_a_server_looks_at_itself_once_a_boot(

@@ -45,6 +45,7 @@ from .note import (
     complete_note,
     library_version,
     read_note,
+    server_options,
     take_note,
 )
 from .starter import (
@@ -59,7 +60,10 @@ from .starter import (
 __all__ = ["Finding", "examine", "examine_ini", "take_part"]
 
 PATIENCE: Final = 2.0
-"""Seconds that a housekeeper gets for its start before it is missed."""
+"""Seconds that a mule of the user's own gets for showing that it keeps house."""
+
+LOOK: Final = 0.1
+"""Seconds between two looks for a housekeeper that starts."""
 
 
 def examine(app: Flask, ini: str | os.PathLike[str] | None = None) -> list[Finding]:
@@ -216,6 +220,7 @@ def _as_noted(state: AppState, note: ServerNote, has_housekeeper: bool) -> serve
         socket_modes=_modes(options, note.directory),
         failed_imports=note.failed_imports,
         has_housekeeper=has_housekeeper,
+        age=time.time() - note.at,
     )
     return server.Server(options, running, _runs_foreign(state))
 
@@ -266,7 +271,8 @@ def _report(app: Flask) -> None:
     state: AppState = app.extensions[EXTENSION]
     try:
         # First, so that a housekeeper in this process starts undisturbed by what follows.
-        has_housekeeper = _housekeeper_comes(state)
+        patience = server.STARTS if server.asks_for_housekeeper(server_options()) else PATIENCE
+        has_housekeeper = _housekeeper_comes(state, patience)
         note = complete_note(state.engine.spool, state.engine.key, state.spooler.tasks)
         if note is None:
             return
@@ -287,11 +293,11 @@ def _report(app: Flask) -> None:
             announce(spool_trouble, app, what=what, error=finding.fix)
 
 
-def _housekeeper_comes(state: AppState) -> bool:
-    """Give the housekeeper, who may be another thread of this process, a moment to start."""
-    give_up = time.monotonic() + PATIENCE
+def _housekeeper_comes(state: AppState, patience: float) -> bool:
+    """Give the housekeeper, who may be another thread of this process, some seconds to start."""
+    give_up = time.monotonic() + patience
     while not state.engine.spool.has_housekeeper():
         if time.monotonic() > give_up:
             return False
-        time.sleep(PATIENCE / 20)
+        time.sleep(LOOK)
     return True

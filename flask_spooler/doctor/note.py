@@ -96,6 +96,7 @@ def complete_note(spool: Spool, key: bytes, tasks: dict[str, Any]) -> ServerNote
     failed = _import_all(Options(tuple(note.options)).all(*IMPORTS))
     note = msgspec.structs.replace(
         note,
+        at=note.at if before is None else before.at,
         pool=len(_uwsgi.spooler_pids()),
         tasks=sorted(tasks),
         failed_imports=failed,

@@ -16,6 +16,9 @@ from .finding import Finding, right, worth_knowing, wrong
 from .ini import Options
 
 HOUSEKEEPER: Final = "flask_spooler.housekeeper:run"
+STARTS: Final = 30.0
+"""Seconds that a housekeeper gets for its start: on a disk that stands still it took over two."""
+
 SLOWEST: Final = 5
 """Seconds between two looks of a spooler beyond which a lost wake-up hurts."""
 
@@ -48,6 +51,8 @@ class Running:
     socket_modes: dict[str, int]
     failed_imports: dict[str, str]
     has_housekeeper: bool
+    age: float
+    """Seconds since it noted its start."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,11 @@ def _frequency(server: Server) -> Found:
         yield right("frequency", f"spoolers look every {seconds} s without being woken")
 
 
+def asks_for_housekeeper(options: Options) -> bool:
+    """Tell whether a mule of this server is told to keep house, by the name that is ours."""
+    return HOUSEKEEPER in options.all("mule")
+
+
 def _housekeeper(server: Server) -> Found:
     name, mules = "housekeeper", server.options.all("mule")
     fix = f"add mule = {HOUSEKEEPER}"
@@ -267,13 +277,15 @@ def _housekeeper(server: Server) -> Found:
         yield right(name, "there is no spooler to keep house for")
     elif server.running and server.running.has_housekeeper:
         yield right(name, "the housekeeper runs")
+    elif server.running and server.running.age < STARTS and asks_for_housekeeper(server.options):
+        yield right(name, "the housekeeper is about to start")
     elif not mules:
         problem = "there is no housekeeper: retries and jobs for a later time never start"
         yield wrong(name, problem, fix)
     elif server.running:
         problem = "the housekeeper does not run: retries and jobs for a later time never start"
         yield wrong(name, problem, f"{fix}, and see the server's log for why a mule ended")
-    elif HOUSEKEEPER in mules:
+    elif asks_for_housekeeper(server.options):
         yield right(name, "a mule keeps house")
     else:
         problem = f"whether one of these mules keeps house cannot be told: {', '.join(mules)}"
@@ -281,7 +293,7 @@ def _housekeeper(server: Server) -> Found:
 
 
 def _no_mule(server: Server) -> Found:
-    if HOUSEKEEPER in server.options.all("mule"):
+    if asks_for_housekeeper(server.options):
         problem = "an instance that only enqueues has nothing to keep house for"
         fix = f"remove mule = {HOUSEKEEPER}: it belongs to the instance that runs the jobs"
         yield wrong("housekeeper", problem, fix)

@@ -38,8 +38,12 @@ STANDING = (
 T = TypeVar("T")
 
 
-def wait_until(true: Callable[[], T], timeout: float = 10.0, every: float = 0.01) -> T:
-    """Return the first true value of `true`, or fail after `timeout` seconds."""
+def wait_until(true: Callable[[], T], timeout: float = 30.0, every: float = 0.01) -> T:
+    """Return the first true value of `true`, or fail after `timeout` seconds.
+
+    Half a minute: a disk that others write to has kept a server of these tests from its start for
+    eleven seconds.
+    """
     give_up = time.monotonic() + timeout
     while not (value := true()):
         if time.monotonic() > give_up:
@@ -120,7 +124,7 @@ class Server:
                 start_new_session=True,
             )
         if wait:
-            wait_until(self.answers, timeout=20)
+            wait_until(self.answers, timeout=60)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -178,7 +182,7 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
-    def seen(self, text: str, times: int = 1, after: int = 0, timeout: float = 10) -> float:
+    def seen(self, text: str, times: int = 1, after: int = 0, timeout: float = 30) -> float:
         """Wait until the log says `text` that often behind place `after`; return the time."""
         wait_until(lambda: self.log[after:].count(text) >= times, timeout)
         return time.time()
@@ -228,7 +232,7 @@ class Server:
         shown: dict[str, Any] = answer.json
         return shown
 
-    def succeeded(self, job_id: str, timeout: float = 20) -> dict[str, Any]:
+    def succeeded(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
         """Wait until the server shows the job as succeeded, and return it."""
         wait_until(lambda: self.job(job_id)["state"] == "succeeded", timeout)
         return self.job(job_id)
@@ -271,7 +275,7 @@ def client(spooler: Spooler, directory: Path, **config: Any) -> Iterator[AppStat
         yield state
 
 
-def ended(job: JobHandle, timeout: float = 20) -> dict[str, Any]:
+def ended(job: JobHandle, timeout: float = 60) -> dict[str, Any]:
     """Wait for the end of a job and return it whole."""
     job.wait(timeout)
     return job.as_dict()

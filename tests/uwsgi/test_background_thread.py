@@ -141,7 +141,7 @@ def test_a_stop_in_the_middle_of_requests_loses_nothing_that_was_accepted(
     delivered, kept = handled(server), kept_as_jobs(server)
     assert not accepted - delivered - kept
     server.start()
-    wait_until(lambda: accepted <= handled(server), timeout=20)
+    wait_until(lambda: accepted <= handled(server), timeout=60)
 
 
 def test_a_reload_in_the_middle_of_requests_loses_nothing_that_was_accepted(

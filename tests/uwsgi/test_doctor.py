@@ -227,7 +227,7 @@ def test_what_is_wrong_is_logged_once_a_boot(start_server: Start, tmp_path: Path
     server.succeeded(server.get("/uwsgi_spool?duration=0&delay=0.5").json["id"])
     assert "doctor: " not in server.log[mark:]
     server.send(signal.SIGHUP)
-    server.seen("doctor: frequency", times=2, timeout=20)
+    server.seen("doctor: frequency", times=2, timeout=60)
 
 
 def test_another_key_than_the_servers_is_found(start_server: Start) -> None:

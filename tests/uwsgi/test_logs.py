@@ -58,7 +58,7 @@ def test_a_line_is_seen_while_the_job_still_runs(server: Server, tmp_path: Path)
     go = tmp_path / "go"
     with client(jobs.spooler, server.directory) as state:
         job = jobs.say_and_wait.enqueue(str(go), "a line before a long silence")
-        wait_until(lambda: lines_of(state.engine.ledger, job.id), timeout=10)
+        wait_until(lambda: lines_of(state.engine.ledger, job.id), timeout=30)
         assert lines_of(state.engine.ledger, job.id) == ["a line before a long silence"]
         assert job.state == "running"
         assert "a line before a long silence\n" in server.log
@@ -87,7 +87,7 @@ def test_what_was_seen_stays_when_the_process_is_killed(server: Server, tmp_path
     go = tmp_path / "go"
     with client(jobs.spooler, server.directory) as state:
         job = jobs.say_and_wait.enqueue(str(go), "last words")
-        wait_until(lambda: lines_of(state.engine.ledger, job.id), timeout=10)
+        wait_until(lambda: lines_of(state.engine.ledger, job.id), timeout=30)
         os.kill(job.record.pid or 0, signal.SIGKILL)
         go.touch()
         assert ended(job)["state"] == "succeeded"

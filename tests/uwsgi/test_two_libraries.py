@@ -37,7 +37,7 @@ def test_the_functions_of_other_libraries_run_beside_our_jobs(
                 spool(server, way, out, f"{way}-{number}")
             job = ended(jobs.write.enqueue(str(ours)))
             assert job["state"] == "succeeded"
-    wait_until(lambda: server.files() == [], timeout=20)
+    wait_until(lambda: server.files() == [], timeout=60)
     ran = [tuple(line) for line in notes(out)]
     expected = {(way, f"{way}-{number}") for way in WAYS for number in range(5)}
     assert set(ran) == expected
