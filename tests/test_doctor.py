@@ -24,6 +24,7 @@ from flask_spooler.config import Config
 from flask_spooler.doctor import (
     Finding,
     application,
+    at_start,
     directory,
     examine,
     names,
@@ -982,7 +983,7 @@ def started(
         monkeypatch.setattr(_uwsgi, "spooler_pids", lambda: [os.getpid()] * 10)
         state.engine.spool.note_server(JOBS, b"{}")
         doctor.take_part(app)
-        doctor._report(app)
+        at_start._report(app)
         lines = [record.message for record in caplog.records]
         caplog.clear()
         return lines
@@ -1007,8 +1008,8 @@ def test_a_housekeeper_that_takes_its_time_to_start_is_not_missed(
 ) -> None:
     looks = iter([False] * 5)
     monkeypatch.setattr(Spool, "has_housekeeper", lambda spool: next(looks, True))
-    monkeypatch.setattr(doctor, "PATIENCE", 0)
-    monkeypatch.setattr(doctor, "LOOK", 0)
+    monkeypatch.setattr(at_start, "PATIENCE", 0)
+    monkeypatch.setattr(at_start, "LOOK", 0)
     assert started() == []
     assert next(looks, "all taken") == "all taken"
 
@@ -1027,7 +1028,7 @@ def test_a_server_looks_at_itself_once_a_boot(
 ) -> None:
     assert len(started(**{"spooler-frequency": "30"})) == 1
     doctor.take_part(app)
-    doctor._report(app)
+    at_start._report(app)
     assert caplog.records == []
 
 
@@ -1042,10 +1043,10 @@ def test_a_doctor_who_fails_says_so_and_harms_nobody(
 
     monkeypatch.setattr(_uwsgi, "on_fork", lambda function: None)
     monkeypatch.setattr(Spool, "note_server", broken)
-    monkeypatch.setattr(doctor, "_examine_app", broken)
+    monkeypatch.setattr(at_start, "examine_app", broken)
     (state.engine.spool.root / JOBS).unlink()
     doctor.take_part(app)
-    doctor._report(app)
+    at_start._report(app)
     first, second = (record.message for record in caplog.records)
     assert first.startswith("the server cannot note its start: ")
     assert second.startswith("flask spooler doctor failed: ")

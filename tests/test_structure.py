@@ -41,6 +41,7 @@ EDGES = LAYERS[-1]
 LONG_MODULES = {
     "_uwsgi": "whatever is asked of uWSGI stands in it, in short functions",
     "dashboard.routes": "one short function for each page and action",
+    "doctor.server": "one short function for each thing that can be wrong with a server's options",
     "errors": "every sentence that an error says stands in it",
     "ledger.__init__": "one short method for each question that is asked of it",
     "cli": "one short function for each word of the command line",
