@@ -23,14 +23,15 @@ from .dispatch import Desk
 from .engine import SpoolEngine
 from .errors import ExtraMissing
 from .private import PrivateSpool
+from .signals import announce, spool_trouble
 from .spool import Spool
 from .worker import Worker
 
 if TYPE_CHECKING:
     from .extension import Spooler
 
-TESTERS: Final = ("pytest", "click.testing")
-"""Modules that only tests import: pytest, and what is behind ``app.test_cli_runner()``."""
+TESTERS: Final = ("pytest", "click.testing", "flask.testing")
+"""Modules that only tests import: pytest, and what is behind an app's test client and runner."""
 
 
 class Parts(NamedTuple):
@@ -89,8 +90,15 @@ class AppState:
             return self.configured
         with self._choosing:
             if self._private is None:
+                self._warn_stranded()
                 self._private = self.work_privately(PrivateSpool(), time.time)
             return self._private
+
+    def _warn_stranded(self) -> None:
+        if self.is_stranded:
+            what = "TESTING is on, so jobs go to a spool that ends with this process"
+            error = f"for {self.config.directory}, leave TESTING out of the configuration"
+            announce(spool_trouble, self._app, what=what, error=error)
 
     def _work_on(self, spool: Spool, clock: Callable[[], float]) -> Parts:
         config = self.config

@@ -429,6 +429,22 @@ def test_outside_of_tests_a_command_on_an_app_that_is_being_tested_is_refused(
     assert "/var/lib/shop/spool" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [("", 1), ("import pytest\n", 0), ("app.test_client()\n", 0)],
+    ids=["a script", "pytest", "a test client"],
+)
+def test_a_script_that_enqueues_for_an_app_that_is_being_tested_is_warned_once(
+    before: str, said: int
+) -> None:
+    enqueue = "work = spooler.tasks['work']\nwith app.app_context(): work.enqueue(), work.enqueue()"
+    words = [sys.executable, "-c", f"{TESTED}\n{before}{enqueue}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("TESTING is on, so jobs go to a spool that ends with") == said
+    assert done.stderr.count("/var/lib/shop/spool") == said
+
+
 def test_the_doctor_of_an_app_that_is_being_tested_says_just_that(tmp_path: Path) -> None:
     done = beside(tmp_path, "doctor", "--json")
     found = [finding for finding in json.loads(done.stdout) if not finding["ok"]]

@@ -796,6 +796,7 @@ from flask import Flask
 from flask_spooler import Spooler
 app = Flask("tested")
 app.testing = True
+app.test_client()
 spooler = Spooler(app)
 work = spooler.task(name="work")(lambda: None)
 print(work.enqueue().state, spooler.engine.spool.root, spooler.engine.spool.root.is_dir())
