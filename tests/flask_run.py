@@ -147,10 +147,15 @@ class FlaskRun(Server):
             wait_until(self.answers, timeout=60)
 
     def change(self, more: str = "") -> None:
-        """Change the code, so that the reloader sees it whenever it has looked last."""
-        self.app.write_text(APP + more)
+        """Change the code, so that the reloader sees it whenever it has looked last.
+
+        In one step: a server that starts at this moment must not read half a file.
+        """
         self.changes += 1
-        os.utime(self.app, (time.time() + self.changes,) * 2)
+        new = self.app.with_suffix(".new")
+        new.write_text(APP + more)
+        os.utime(new, (time.time() + self.changes,) * 2)
+        new.replace(self.app)
 
     def runs(self, times: int = 1) -> None:
         """Wait until a child process has said that often that it runs jobs."""
