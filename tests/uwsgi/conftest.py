@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from server import Server
+from standstill import Standstill
 
 
 @contextlib.contextmanager
@@ -44,6 +45,15 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """
     with servers_in(tmp_path) as start:
         yield start
+
+
+@pytest.fixture
+def standstill(tmp_path: Path) -> Iterator[Standstill]:
+    """For how long the machine stood still while this test ran."""
+    watch = Standstill(tmp_path / "standstill")
+    watch.start()
+    yield watch
+    watch.stop()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jobs
 import pytest
 from server import Server, client, wait_until
+from standstill import Standstill
 
 Start = Callable[..., Server]
 
@@ -42,18 +43,24 @@ def latencies(server: Server) -> list[float]:
     return seconds
 
 
-def test_an_idle_pool_starts_a_job_at_once(start_server: Start) -> None:
+def test_an_idle_pool_starts_a_job_at_once(start_server: Start, standstill: Standstill) -> None:
     server = start_server(processes=4, environment={"FLASK_SPOOLER_DURABILITY": "process"})
     middle, late = percentiles("enqueue to start, idle pool", latencies(server))
     assert middle < 0.02
-    assert late < 0.5, "wake-ups get lost: a scan a second is what starts these jobs"
+    assert late < 0.5 + standstill.seconds, (
+        "wake-ups get lost: a scan a second is what starts these jobs"
+    )
 
 
-def test_an_idle_pool_starts_a_synced_job_at_once(start_server: Start) -> None:
+def test_an_idle_pool_starts_a_synced_job_at_once(
+    start_server: Start, standstill: Standstill
+) -> None:
     server = start_server(processes=4)
     middle, late = percentiles("enqueue to start, idle pool, synced", latencies(server))
     assert middle < 0.1
-    assert late < 0.7, "wake-ups get lost: a scan a second is what starts these jobs"
+    assert late < 0.7 + standstill.seconds, (
+        "wake-ups get lost: a scan a second is what starts these jobs"
+    )
 
 
 def test_a_due_job_starts_within_milliseconds_of_its_time(start_server: Start) -> None:

@@ -32,7 +32,7 @@ def in_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
         made = scenarios.enqueue_all(HOUR)
         begun = time.monotonic()
         jobs.run_pending(until="all", expected=(ConnectionError, JobTimeout))
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60, "an hour went by as one"
         states = [job.state for job in made]
     monkeypatch.delenv(scenarios.VARIABLE)
     return scenarios.events(file), states

@@ -13,6 +13,7 @@ import apsw
 import jobs
 from jobs import notes
 from server import Server, client, ended, wait_until
+from standstill import Standstill
 
 from flask_spooler import JobHandle, operations
 from flask_spooler.state import AppState
@@ -195,7 +196,9 @@ def test_a_reload_amid_taken_jobs_charges_none_and_runs_all(
     wait_until(lambda: server.files() == [])
 
 
-def test_a_drain_ends_the_going_on_at_once(start_server: Start, tmp_path: Path) -> None:
+def test_a_drain_ends_the_going_on_at_once(
+    start_server: Start, tmp_path: Path, standstill: Standstill
+) -> None:
     server = start_server(processes=2)
     out = tmp_path / "out"
     with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process") as state:
@@ -204,7 +207,7 @@ def test_a_drain_ends_the_going_on_at_once(start_server: Start, tmp_path: Path) 
         assert operations.drain(state.engine, time.time() + 60) == 1
         drained = time.time()
         wait_until(lambda: operations.running(state.engine) == 0)
-        assert all(float(line[1]) < drained + 0.05 for line in starts(out))
+        assert all(float(line[1]) < drained + 0.05 + standstill.seconds for line in starts(out))
         begun = len(starts(out))
         assert begun < 15
         assert Counter(handle.state for handle in handles) == {
@@ -217,7 +220,7 @@ def test_a_drain_ends_the_going_on_at_once(start_server: Start, tmp_path: Path) 
 
 
 def test_urgent_jobs_whose_time_comes_start_on_time_though_all_are_busy_with_a_backlog(
-    start_server: Start, tmp_path: Path
+    start_server: Start, tmp_path: Path, standstill: Standstill
 ) -> None:
     server = start_server(processes=2)
     out = tmp_path / "out"
@@ -231,7 +234,7 @@ def test_urgent_jobs_whose_time_comes_start_on_time_though_all_are_busy_with_a_b
         late = [(handle.record.started_at or 0) - handle.record.due_at for handle in due]
     assert min(late) >= 0
     assert sorted(late)[10] < 0.1, late
-    assert max(late) < 1.0, late
+    assert max(late) < 1.0 + standstill.seconds, late
 
 
 def test_what_an_untidy_job_leaves_behind_is_gone_for_the_job_that_is_taken_after_it(
@@ -270,7 +273,7 @@ def test_running_taken_jobs_are_cancelled_and_limited_in_time_like_any_other(
 
 
 def test_who_comes_behind_an_expired_job_starts_at_once(
-    start_server: Start, tmp_path: Path
+    start_server: Start, tmp_path: Path, standstill: Standstill
 ) -> None:
     server = start_server(processes=1)
     waits = []
@@ -284,7 +287,7 @@ def test_who_comes_behind_an_expired_job_starts_at_once(
             assert late.state == "expired"
             waits.append((behind.record.started_at or 0) - (blocker.record.finished_at or 0))
     assert notes(tmp_path / "late") == []
-    assert max(waits) < 0.3, waits
+    assert max(waits) < 0.3 + standstill.seconds, waits
 
 
 def test_a_job_whose_end_was_kept_in_done_can_be_taken_by_another_spooler_afterwards(
