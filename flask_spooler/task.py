@@ -126,6 +126,17 @@ class Task(Generic[P, R_co]):
         self._home.enqueued(job, job_id)
         return JobHandle(engine, job_id, SCHEDULED if job.is_scheduled else QUEUED)
 
+    def holder_of(self, unique: str) -> JobHandle | None:
+        """Return the unfinished job of this task that holds a unique key, None where it is free.
+
+        For a page that shows what is under way, or to cancel it. Not for a decision to enqueue: the
+        answer may be out of date at once, and enqueue with `unique` decides without a race.
+        """
+        key = self.options.but(unique=unique).unique
+        engine = self._home.engine
+        job_id = None if key is None else engine.ledger.holder_of(self.name, key)
+        return None if job_id is None else JobHandle(engine, job_id)
+
     def enqueue_after_commit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
         """Publish one job when the database session has committed; never after a rollback.
 
@@ -148,11 +159,16 @@ class Task(Generic[P, R_co]):
         """Publish one job for each call, a tuple of positional or a dict of keyword arguments.
 
         All calls are checked before the first is published, so a wrong one enqueues nothing. They
-        are published together, with one sync and one commit, and durable when this returns.
+        are published together, with one sync and one commit, and durable when this returns. With
+        a unique key they duplicate each other, so the second call meets the job of the first.
         """
         engine = self._home.engine
         now = engine.clock()
         jobs = [self.job(*self._split(call), now) for call in calls]
+        options = self.options
+        if len(jobs) > 1 and options.unique is not None and options.on_duplicate == "refuse":
+            expected = "'return' or 'replace' for several jobs with one unique key"
+            raise OptionError("on_duplicate", expected, options.on_duplicate)
         job_ids = engine.submit_many(jobs) if jobs else []
         for job, job_id in zip(jobs, job_ids, strict=True):
             self._home.enqueued(job, job_id)

@@ -173,6 +173,39 @@ def test_an_enqueue_that_returns_an_existing_job_announces_nothing(
     assert seen == [first.id]
 
 
+def test_the_holder_of_a_key_is_found_until_its_job_has_ended(app: Flask, spooler: Spooler) -> None:
+    @spooler.task
+    def work(number: int) -> None: ...
+
+    @spooler.task
+    def other() -> None: ...
+
+    job = work.using(unique="one").enqueue(1)
+    assert work.holder_of("one") == job
+    assert work.holder_of("two") is None
+    assert other.holder_of("one") is None, "a key belongs to a task"
+    job.cancel()
+    assert work.holder_of("one") is None
+
+
+def test_the_holder_of_what_is_no_key_is_asked_for_in_vain(spooler: Spooler) -> None:
+    work = spooler.task(lambda: None, name="work")
+    with pytest.raises(OptionError, match=r"expected unique to be .*, got: 5"):
+        work.holder_of(5)  # type: ignore[arg-type]
+
+
+def test_several_jobs_with_one_key_that_refuse_each_other_are_not_enqueued(
+    app: Flask, spooler: Spooler
+) -> None:
+    work = spooler.task(lambda: None, name="work").using(unique="one", on_duplicate="refuse")
+    with pytest.raises(OptionError, match="'return' or 'replace' for several jobs with one unique"):
+        work.enqueue_many([(), ()])
+    assert spooler.engine.ledger.find() == []
+    (job,) = work.enqueue_many([()])
+    with pytest.raises(DuplicateJob, match=job.id):
+        work.enqueue_many([()])
+
+
 ENQUEUER = """
 import sys, threading
 from flask import Flask

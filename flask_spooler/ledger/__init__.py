@@ -41,6 +41,7 @@ from . import logs
 from .connection import Connection, trouble
 from .figures import SQLITE_VERSION, Ended, Figures, read_figures
 from .transaction import (
+    HOLDER,
     LONGEST_SHOWN,
     ROW,
     Held,
@@ -136,6 +137,12 @@ class Ledger:
             return None
         with self._reading() as run:
             found = run("SELECT state FROM jobs WHERE id = ?", (job_id,))
+            return found.get  # type: ignore[no-any-return]
+
+    def holder_of(self, task: str, unique: str) -> str | None:
+        """Return the id of the unfinished job of `task` that holds this unique key."""
+        with self._reading() as run:
+            found = run(HOLDER, (task, unique))
             return found.get  # type: ignore[no-any-return]
 
     def states(self, job_ids: list[str]) -> dict[str, str]:

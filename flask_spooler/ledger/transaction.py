@@ -26,6 +26,7 @@ LONGEST_SHOWN: Final = 65_536
 
 ROW: Final = ", ".join(Row.__struct_fields__)
 
+HOLDER: Final = "SELECT id FROM jobs WHERE task = ? AND unique_key = ? AND finished_at IS NULL"
 
 WAITING_QUEUES: Final = (
     "WITH RECURSIVE next(name) AS ("
@@ -172,10 +173,7 @@ class Transaction:
 
     def holder_of(self, task: str, unique: str) -> str | None:
         """Return the id of the unfinished job of `task` that holds this unique key."""
-        found = self._run(
-            "SELECT id FROM jobs WHERE task = ? AND unique_key = ? AND finished_at IS NULL",
-            (task, unique),
-        )
+        found = self._run(HOLDER, (task, unique))
         return found.get  # type: ignore[no-any-return]
 
     def replace(self, job_id: str, by: str, now: float) -> None:
