@@ -94,7 +94,7 @@ class Crashed:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The server was stopped or reloaded while it ran."""
+    """The server was stopped or reloaded while it ran, or could not tell what steps it has done."""
 
     error: ErrorInfo
 

@@ -33,9 +33,19 @@ from .errors import JobCancelled, JobTimeout, PayloadTooLarge
 from .interrupts import deliver, forget, get_handler, set_handler
 from .job import Job
 from .lifecycle import this_process
-from .outcome import AskedAgain, Cancelled, Discarded, Failed, Outcome, Succeeded, TimedOut
+from .outcome import (
+    AskedAgain,
+    Cancelled,
+    Discarded,
+    Failed,
+    Interrupted,
+    Outcome,
+    Succeeded,
+    TimedOut,
+)
 from .record import ErrorInfo, Row
 from .retry import SPOOL_OK, SPOOL_RETRY, Discard, Retry
+from .steps import Steps
 from .task import Task
 
 LONGEST_TRACEBACK: Final = 65_536
@@ -163,10 +173,14 @@ def _does_its_work_later(result: Any) -> str:
     return ""
 
 
-def _failed(attempt: Attempt, error: BaseException, current: CurrentJob) -> Failed:
-    if current.steps is not None and current.steps.has_lost_one:
-        # It has run and another attempt would run it again, whatever the task made of the error.
-        return Failed(error_info(error), again=False, raised=error)
+def _failed(attempt: Attempt, error: BaseException, current: CurrentJob) -> Outcome:
+    match current.steps:
+        case Steps(has_lost_one=True):
+            # It has run and another attempt would run it again, whatever the task made of this.
+            return Failed(error_info(error), again=False, raised=error)
+        case Steps(are_unreadable=True):
+            # No fault of the task, so no charge: a ledger is away for a while, or is begun anew.
+            return Interrupted(error_info(error))
     try:
         again = attempt.task.retries(attempt.job, error)
     except Exception as broken:  # the user's own retry_on or discard_on cannot be found any more

@@ -42,6 +42,8 @@ class Steps:
         self.unwritten: list[Step] = []
         self.has_lost_one = False
         """Whether a step has run that no attempt will know of."""
+        self.are_unreadable = False
+        """Whether the ledger could not say, when it was asked last, which steps are finished."""
         self._mutex = threading.RLock()
         self._attempt = attempt
         self._longest = longest
@@ -64,8 +66,9 @@ class Steps:
                 expected = "a name that no other step of this task has, such as f'mail {address}'"
                 raise OptionError("step(name)", expected, name)
             if not self._has_read:
+                self.are_unreadable = True
                 self._finished = {step.name: step for step in self._read()}
-                self._has_read = True
+                self.are_unreadable, self._has_read = False, True
             self._begun[name] = os.getpid()
             return self._finished.get(name)
 

@@ -18,7 +18,8 @@ import pytest
 
 from flask_spooler import OptionError, _uwsgi, current_job, failpoints
 from flask_spooler.current import CurrentJob, running
-from flask_spooler.errors import StepError
+from flask_spooler.errors import LedgerError, StepError
+from flask_spooler.ledger import Ledger
 from flask_spooler.record import Step
 from flask_spooler.steps import Steps
 from tests.conftest import FailAt
@@ -259,6 +260,28 @@ def test_steps_that_the_ledger_cannot_take_are_written_with_the_end_of_the_attem
     job = ten_steps(world, stumble).using(backoff=[0.0]).enqueue()
     world.run_ready()
     assert [step.name for step in ledger.steps(job.id)] == [f"step {n}" for n in range(5)]
+    world.recover()
+    assert job.state == "succeeded"
+    assert set(effects(world).values()) == {1}
+
+
+def test_a_ledger_that_cannot_say_what_is_done_costs_the_job_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Ledger.steps
+
+    def away(ledger: Ledger, job_id: str) -> list[Step]:
+        if current_job.attempt == 1:
+            raise LedgerError(str(ledger.path), OSError("disk I/O error"))
+        return read(ledger, job_id)
+
+    job = ten_steps(world, lambda there, number: None).using(max_attempts=1).enqueue()
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "steps", away)
+        world.run_ready()
+    assert [attempt.outcome for attempt in world.state.engine.ledger.attempts(job.id)] == [
+        "interrupted"
+    ]
     world.recover()
     assert job.state == "succeeded"
     assert set(effects(world).values()) == {1}
