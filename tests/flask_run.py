@@ -178,7 +178,7 @@ class FlaskRun(Server):
 
     def starts(self, job_id: str) -> dict[str, Any]:
         """Wait until a job runs, and its task with it."""
-        wait_until(lambda: self._now(job_id, "progress"), timeout=20, every=0.05)
+        wait_until(lambda: self._now(job_id, "progress"), timeout=60, every=0.05)
         return self.job(job_id)
 
     def _now(self, job_id: str, fact: str) -> Any:

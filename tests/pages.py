@@ -275,7 +275,7 @@ class Reader:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.server.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.server.wait(15)
+            self.server.wait(60)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.server.pid, signal.SIGKILL)
         self.server.wait()
@@ -360,7 +360,7 @@ def check_syntax(block: Block) -> None:
                 if block.language == "sh"
                 else "\n".join(command for command, _ in commands(block.text))
             )
-            subprocess.run(["bash", "-n"], input=pasted, text=True, check=True, timeout=10)
+            subprocess.run(["bash", "-n"], input=pasted, text=True, check=True, timeout=60)
         case "ini":
             configparser.RawConfigParser(strict=False, allow_no_value=True).read_string(block.text)
         case "json":

@@ -78,7 +78,7 @@ def test_a_running_job_can_be_cancelled(flask_run: FlaskRun) -> None:
     job_id = flask_run.enqueue("wait", 60)
     flask_run.starts(job_id)
     flask_run.post(f"/jobs/{job_id}/cancel")
-    assert flask_run.ended(job_id, timeout=5)["state"] == "cancelled"
+    assert flask_run.ended(job_id, timeout=30)["state"] == "cancelled"
 
 
 def test_the_traceback_of_a_failure_stands_in_the_terminal(flask_run: FlaskRun) -> None:
@@ -226,7 +226,7 @@ def test_however_the_server_ends_its_child_ends_with_it(
         server.send_to_all(number)
     else:
         os.kill(server.process.pid if who == "first" else server.serving(), number)
-    server.wait_for_end(timeout=10)
+    server.wait_for_end(timeout=40)
     assert "another one is started" not in server.log
 
 
@@ -297,7 +297,7 @@ def settled() -> None:
     """Let threads that were started come to their end."""
     for thread in threading.enumerate():
         if thread.name == "jobs":
-            thread.join(5)
+            thread.join(30)
 
 
 def create_shop() -> Flask:

@@ -115,7 +115,7 @@ def test_waiting_ends_when_the_job_ends(engine: SpoolEngine, job: JobHandle) -> 
     start(engine, job)
     timer = threading.Timer(0.05, finish, (engine, job))
     timer.start()
-    assert job.wait(timeout=10) == "succeeded"
+    assert job.wait(timeout=60) == "succeeded"
     timer.join()
 
 

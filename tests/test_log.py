@@ -659,7 +659,7 @@ def test_a_line_reaches_the_ledger_while_the_task_is_silent(hear: Callable[..., 
     def task() -> float:
         print("a line")
         since = time.monotonic()
-        wait_until(lambda: log.running is not None and not log.running._chunks, timeout=5)
+        wait_until(lambda: log.running is not None and not log.running._chunks, timeout=30)
         return time.monotonic() - since
 
     heard = hear(task)
@@ -688,11 +688,11 @@ def test_a_ledger_that_is_locked_delays_nothing_and_gets_the_lines_later(
         capture.begin("b" * 29, 1, save)
         with other.transaction():
             print("while it is locked")
-            wait_until(lambda: refused, timeout=5)
+            wait_until(lambda: refused, timeout=30)
             since = time.monotonic()
             print("not held up")
             took = time.monotonic() - since
-        wait_until(lambda: ledger.log("b" * 29), timeout=5)
+        wait_until(lambda: ledger.log("b" * 29), timeout=30)
         return [took, text_of(ledger, "b" * 29).split("\n")[1:]]
 
     took, kept = hear(task).told

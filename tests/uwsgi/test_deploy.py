@@ -153,7 +153,7 @@ def test_a_spool_can_be_moved_to_another_place(deploy: Deploy, place: Path) -> N
     with client(jobs.spooler, server.directory):
         later = jobs.write.using(delay=4).enqueue(str(place / "out"))
         done = jobs.echo.enqueue(5)
-        done.wait(20)
+        done.wait(60)
     server.flask("spooler", "drain")
     server.stop()
     new = place / "new"
@@ -399,12 +399,12 @@ def test_requests_reach_the_app_through_nginx(
     try:
         wait_until(lambda: reachable(int(listens)))
         url = f"http://127.0.0.1:{listens}/uwsgi_spool?duration=0"
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             job = json.load(answer)["id"]
         server.succeeded(job)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def reachable(port: int) -> bool:

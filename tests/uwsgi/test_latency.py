@@ -36,7 +36,7 @@ def latencies(server: Server) -> list[float]:
     with client(jobs.spooler, server.directory):
         for _ in range(REQUESTS):
             handle = jobs.spooler.get(server.get("/uwsgi_spool?duration=0").json["id"])
-            handle.wait(10)
+            handle.wait(60)
             record = handle.record
             assert record.started_at is not None
             seconds.append(record.started_at - record.enqueued_at)
@@ -68,7 +68,7 @@ def test_a_due_job_starts_within_milliseconds_of_its_time(start_server: Start) -
     with client(jobs.spooler, server.directory, SPOOLER_DURABILITY="process"):
         handles = [jobs.echo.using(delay=0.5 + n * 0.03).enqueue(n) for n in range(60)]
         for handle in handles:
-            handle.wait(20)
+            handle.wait(60)
         records = [handle.record for handle in handles]
     late = [(record.started_at or 0.0) - record.due_at for record in records]
     assert min(late) >= 0
@@ -83,7 +83,7 @@ def test_an_idle_server_costs_next_to_nothing(start_server: Start) -> None:
         for n in range(50):
             jobs.echo.using(delay=3600 + n).enqueue(n)
         for n in range(20):
-            jobs.echo.enqueue(n).wait(10)
+            jobs.echo.enqueue(n).wait(60)
     before, since = server.cpu_seconds(), time.monotonic()
     wait_until(lambda: time.monotonic() - since > IDLE)
     used = (server.cpu_seconds() - before) / (time.monotonic() - since)

@@ -46,7 +46,7 @@ def test_ctrl_c_in_a_terminal_lets_running_jobs_finish(start_server: Start, tmp_
         running(tmp_path / "out")
         assert server.process is not None
         os.killpg(server.process.pid, signal.SIGINT)
-        server.process.wait(20)
+        server.process.wait(60)
         assert job.state == "succeeded"
         assert job.as_dict()["attempts"][0]["outcome"] == "succeeded"
 
