@@ -49,6 +49,7 @@ class AsyncCall:
             raise self._reason from cancelled
         finally:
             self._waits = False
+            self._reason = None  # which leads to this frame, and so to the task's data
 
     def interrupt(self, reason: BaseException) -> None:
         """Cancel the coroutine; `reason` is what the call raises then. For signal handlers.

@@ -23,6 +23,8 @@ Interrupted     interrupted  no       retrying at once; dead after ten in a row
 
 from __future__ import annotations
 
+import builtins
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -33,6 +35,9 @@ from .job import CANCELLED, DEAD, FINAL, RETRYING, SUCCEEDED
 from .record import Change, ErrorInfo, Row, Unwritten
 
 NOTHING: Final = Unwritten()
+
+GROUP: Final[Any] = getattr(builtins, "BaseExceptionGroup", ())
+"""Python has it from 3.11 on."""
 
 MOST_INTERRUPTIONS: Final = 10
 """In a row: a job can take the whole server down, and every restart would run it again."""
@@ -84,6 +89,8 @@ class Discarded:
 class Cancelled:
     """The running task was aborted."""
 
+    raised: BaseException | None = field(default=None, compare=False, repr=False)
+
 
 @dataclass(frozen=True)
 class Crashed:
@@ -112,17 +119,41 @@ class Policy:
     """Seconds to wait after the n-th charged attempt."""
 
 
-def without_exception(outcome: Outcome) -> Outcome:
+def without_exception(outcome: Outcome, *, is_kept: bool) -> Outcome:
     """Return an outcome that holds nothing of what the task had in hand.
 
     An exception leads to all frames it came through, and would keep their files, connections and
-    data until the next job has ended, or longer.
+    data until the next job has ended, or longer: event loops leave it in cycles. So the frames are
+    emptied, unless somebody keeps the exception to show it.
     """
     match outcome:
-        case Failed() | TimedOut() | AskedAgain() | Discarded():
+        case (
+            Failed(raised=error)
+            | TimedOut(raised=error)
+            | AskedAgain(raised=error)
+            | Discarded(raised=error)
+            | Cancelled(raised=error)
+        ):
+            if not is_kept:
+                _empty_frames(error)
             return replace(outcome, raised=None)
         case _:
             return outcome
+
+
+def _empty_frames(error: BaseException | None) -> None:
+    """Empty them for this exception, what it came of, and, of a group, what it is made of."""
+    pending = [error]
+    seen: set[int] = set()
+    while pending:
+        one = pending.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        pending += [one.__cause__, one.__context__]
+        if isinstance(one, GROUP):
+            pending += one.exceptions
 
 
 def judge(

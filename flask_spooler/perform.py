@@ -93,8 +93,8 @@ def perform(
         return Discarded(error_info(reason), reason)
     except JobTimeout as error:
         return TimedOut(error_info(error), error)
-    except JobCancelled:
-        return Cancelled()
+    except JobCancelled as error:
+        return Cancelled(error)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
         return _failed(attempt, error, current)
 

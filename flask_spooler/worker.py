@@ -183,7 +183,8 @@ class Worker:
         this_process().tidy()
         if self.witness is not None:
             self.witness(attempt, outcome)
-        outcome = without_exception(outcome)  # in its place: this frame is one of the exception's
+        # In its place: this frame is one of the exception's.
+        outcome = without_exception(outcome, is_kept=self.witness is not None)
         return outcome, Unwritten(current.unwritten, output, tuple(steps.unwritten))
 
     def settle(

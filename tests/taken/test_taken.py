@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -128,7 +129,24 @@ def times_out() -> None:
     time.sleep(20)
 
 
-@pytest.mark.parametrize("function", [fails, times_out])
+async def times_out_at_an_await() -> None:
+    data = Data()
+    held.append(weakref.ref(data))
+    await asyncio.sleep(20)
+
+
+async def fails_in_a_coroutine() -> None:
+    fails()
+
+
+async def fails_beside_another() -> None:
+    await asyncio.gather(asyncio.sleep(0), fails_in_a_coroutine())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [fails, times_out, fails_in_a_coroutine, fails_beside_another, times_out_at_an_await],
+)
 def test_what_a_failed_job_had_in_hand_is_gone_when_the_next_one_runs(
     world: World, function: Callable[..., Any]
 ) -> None:
