@@ -388,6 +388,8 @@ def test_a_member_of_an_enum_of_plain_values_arrives_as_its_value() -> None:
         arrives = round_trip(typed(hint), value)
         assert type(arrives) is hint
         assert arrives == value.value
+        arrives = round_trip(typed(hint | None), value)
+        assert (type(arrives), arrives) == (hint, value.value)
     for hint, value in [
         (int, True),
         (Any, Level.LOW),

@@ -3,7 +3,7 @@
 Owns the types that can travel. msgspec knows most; the hooks add paths, pydantic models where
 they are installed, and a few abstract types. A value is written, read again and compared: what
 would not arrive as it is does not leave, but for the member of an `IntEnum`, or the like of a str,
-where just an int or a str is annotated: it arrives as its plain value.
+where just an int or a str, or None, is annotated: it arrives as its plain value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .hints import bare, short, with_article, words
+from .hints import UNIONS, bare, short, with_article, words
 from .kept import AS_THEY_ARE, is_model, is_plain, same
 
 
@@ -47,7 +47,7 @@ class Carrier:
     def __init__(self, hint: Any) -> None:
         self._exact = next((each for each in AS_THEY_ARE if each is hint), None)
         self._anything = hint in (Any, object)
-        self._base = hint if hint in (str, int) else None
+        self._is_simple = _is_simple(hint)
         try:
             self._decoder = msgspec.json.Decoder(hint, dec_hook=rebuilt)
         except Exception as error:  # names that cannot be resolved within classes, too
@@ -68,7 +68,8 @@ class Carrier:
 
         A type checker lets it pass, and the task gets the plain value that it has asked for.
         """
-        return isinstance(value, Enum) and self._base in type(value).__mro__ and value == arrives
+        is_one = isinstance(value, Enum) and type(arrives) in type(value).__mro__
+        return is_one and self._is_simple and value == arrives
 
     def thaw(self, data: bytes | msgspec.Raw) -> Any:
         """Return the value; raise `msgspec.ValidationError` where it does not fit any more."""
@@ -82,6 +83,12 @@ class Carrier:
         if lost is not None:
             raise msgspec.ValidationError(f"there is no such field - at `{lost}`")
         return value
+
+
+def _is_simple(hint: Any) -> bool:
+    """Tell whether no more than an int, a str or None is asked for."""
+    choices = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
+    return all(choice in (int, str, type(None)) for choice in choices)
 
 
 def carrier(hint: Any) -> Carrier:
