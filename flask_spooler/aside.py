@@ -28,7 +28,7 @@ PUT_OFF_UNDELETABLE: Final = 3600.0
 
 def quarantine(app: Flask, engine: SpoolEngine, window: str, why: str) -> None:
     """Keep a file that is no job of ours in ``corrupt/``, and say so in the job's row, if any."""
-    kept = engine.spool.quarantine(window)
+    kept = engine.spool.quarantine.put(window)
     if kept is None:
         return
     announce(file_quarantined, app, name=kept, why=why)

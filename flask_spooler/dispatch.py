@@ -53,7 +53,7 @@ class Desk:
         handler = self._handler(packet)
         if handler is not None:
             return self._hand_on(handler, packet)
-        kept = self.worker.engine.spool.quarantine(window_of(packet), os.getcwd())
+        kept = self.worker.engine.spool.quarantine.put(window_of(packet), os.getcwd())
         why = "it is unsigned, and the app has not opted in to such packets"
         if kept is not None:
             announce(file_quarantined, self.worker.app, name=kept, why=why)

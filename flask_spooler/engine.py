@@ -75,18 +75,18 @@ class SpoolEngine:
         """The key that signs this spool's jobs; preparing the directories at first need."""
         if self._prepared_key is None:
             self.spool.prepare()
-            key = self._given_key or self.spool.signing_key()
+            key = self._given_key or self.spool.key.read_or_make()
             self._check_key(fingerprint(key))
             self._prepared_key = key
         return self._prepared_key
 
     def _check_key(self, mine: str) -> None:
         """Let the server say which key counts, and everybody else find out in time."""
-        noted = self.spool.noted_key()
+        noted = self.spool.key.noted()
         if noted == mine:
             return
         if self.serves:
-            self.spool.note_key(mine)
+            self.spool.key.note(mine, sync=self.spool.sync)
         elif noted is not None:
             raise EnqueueError(str(self.spool.root), OtherKey(str(self.spool.root)))
 

@@ -21,6 +21,7 @@ from .engine import SpoolEngine
 from .errors import LedgerError, NotInitialised
 from .job import RUNNING
 from .ledger import Figures
+from .spool.inspection import is_writable
 from .state import AppState
 
 PATIENCE: Final = 60.0
@@ -67,7 +68,7 @@ def _figures(engine: SpoolEngine, now: float) -> Figures | None:
 
 def _is_writable(engine: SpoolEngine) -> bool:
     try:
-        return engine.spool.is_writable()
+        return is_writable(engine.spool.root)
     except OSError:
         return False
 

@@ -109,8 +109,8 @@ class Housekeeper:
     def check_ledger(self) -> None:
         """After a power cut, look at a ledger that nobody had synced before trusting it."""
         try:
-            unsynced = self._spool.is_first_since_boot() and not self._spool.sync
-            if unsynced and not self._ledger.is_sound():
+            booted = self._spool.notes.is_first_since_boot(sync=self._spool.sync)
+            if booted and not self._spool.sync and not self._ledger.is_sound():
                 self._begin_anew()
         except (LedgerError, OSError) as error:
             announce(spool_trouble, self.app, what="the ledger is not checked", error=error)
@@ -246,7 +246,7 @@ class Housekeeper:
                 what = f"done/{job_id} cannot be read and is kept in corrupt/"
                 announce(spool_trouble, self.app, what=what, error=error)
                 for name in names & {job_id, job_id + OUTCOME}:
-                    self._spool.quarantine_from(DONE, name)
+                    self._spool.quarantine.put_from(DONE, name)
 
     def _record_one(self, job_id: str, names: set[str], now: float) -> None:
         has_outcome = job_id + OUTCOME in names

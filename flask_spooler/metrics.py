@@ -29,6 +29,7 @@ from .errors import ExtraMissing, NotInitialised
 from .job import QUEUED, RETRYING, REVIVABLE, RUNNING, SCHEDULED, SUCCEEDED
 from .ledger import SQLITE_VERSION, Ended, Figures
 from .spool import CORRUPT, DEAD, DONE, TAKEN, WAITING, WRITING
+from .spool.inspection import free_bytes
 from .state import AppState
 
 if TYPE_CHECKING:
@@ -98,12 +99,12 @@ class SpoolCollector:
         yield GaugeMetricFamily(
             "jobs_spool_free_bytes",
             "Room left in the file system of the spool.",
-            value=spool.free_bytes(),
+            value=free_bytes(spool.root),
         )
         yield CounterMetricFamily(
             "jobs_corrupt_files_total",
             "Files ever put aside because they were no readable, signed jobs.",
-            value=spool.quarantined(),
+            value=spool.quarantine.total(),
         )
 
 

@@ -121,12 +121,12 @@ def _return(engine: SpoolEngine, row: Row, why: ErrorInfo) -> None:
 
 
 def _refuse(app: Flask, engine: SpoolEngine, row: Row, why: str) -> None:
-    kept = engine.spool.name_in_quarantine(row.window or "")
+    kept = engine.spool.quarantine.new_name(row.window or "")
     error = ErrorInfo("Unreadable", f"its file is kept as corrupt/{kept} and was not run: {why}")
     now = engine.clock()
     change = Change(outcome="failed", state=DEAD, due_at=row.due_at, ended_at=now, error=error)
     with engine.ledger.transaction() as rows:
         rows.settle(row, change)
     announce_end(app, row, change)
-    if engine.spool.quarantine(row.window or "", kept=kept):
+    if engine.spool.quarantine.put(row.window or "", kept=kept):
         announce(file_quarantined, app, name=kept, why=why)

@@ -58,7 +58,7 @@ def adopt(engine: SpoolEngine, place: str, job_id: str) -> bool:
     except FileNotFoundError:
         return False
     except PacketError:
-        engine.spool.quarantine_from(place, job_id)
+        engine.spool.quarantine.put_from(place, job_id)
         return False
     with engine.ledger.transaction() as rows:
         if not engine.spool.has(place, job_id):

@@ -38,6 +38,8 @@ from flask_spooler.doctor.starter import examine_first, examine_unit, unit_of
 from flask_spooler.engine import SpoolEngine
 from flask_spooler.job import QUEUED
 from flask_spooler.spool import PLACES, Spool, fingerprint
+from flask_spooler.spool.inspection import entries
+from flask_spooler.spool.notes import Notes
 from tests.helpers import make_job
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -485,9 +487,9 @@ def test_a_prepared_spool_is_right(facts: Facts) -> None:
 
 
 def test_a_look_leaves_nothing_behind(spool: Spool) -> None:
-    before = spool.entries(), spool.counts()
+    before = entries(spool.root), spool.counts()
     look(spool)
-    assert [entry.name for entry in before[0]] == [entry.name for entry in spool.entries()]
+    assert [entry.name for entry in before[0]] == [entry.name for entry in entries(spool.root)]
     assert before[1] == spool.counts()
 
 
@@ -534,8 +536,8 @@ def look_again(spool: Spool, facts: Facts) -> dict[str, str]:
 
 
 def test_what_others_may_read_is_found(spool: Spool, facts: Facts) -> None:
-    assert spool.signing_key()
-    spool.key.chmod(0o644)
+    assert spool.key.read_or_make()
+    spool.key.path.chmod(0o644)
     assert look_again(spool, facts) == {"mode": "wrong"}
 
 
@@ -719,9 +721,9 @@ def state(app: Flask, spooler: Spooler, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def serve(spool: Spool, name: str = JOBS, **changes: Any) -> None:
-    facts = {"version": library_version(), "key": fingerprint(spool.signing_key()), **changes}
+    facts = {"version": library_version(), "key": fingerprint(spool.key.read_or_make()), **changes}
     note = msgspec.structs.replace(NOTE, **facts)
-    spool.note_server(name, msgspec.json.encode(note))
+    spool.notes.write(name, msgspec.json.encode(note))
 
 
 @pytest.fixture
@@ -810,7 +812,7 @@ def test_a_server_that_is_gone_is_found(
 
 @pytest.mark.parametrize("note", [b"", b"{}", b'{"boot": 5}'])
 def test_a_note_that_cannot_be_read_is_no_note(app: Flask, state: Any, note: bytes) -> None:
-    state.engine.spool.note_server(JOBS, note)
+    state.engine.spool.notes.write(JOBS, note)
     assert found_in(app) == {"server": "worth knowing"}
 
 
@@ -872,7 +874,7 @@ def test_a_job_from_the_future_is_found(app: Flask, state: Any) -> None:
 
 
 def test_a_key_file_that_was_cut_is_found(app: Flask, state: Any) -> None:
-    state.engine.spool.key.write_bytes(b"short")
+    state.engine.spool.key.path.write_bytes(b"short")
     assert found_in(app) == {"key": "wrong"}
 
 
@@ -955,10 +957,10 @@ def test_a_setting_that_is_read_or_is_none_is_no_finding(
 def test_a_user_who_may_not_look_is_told_to_be_another(
     app: Flask, state: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hidden(spool: Spool) -> None:
+    def hidden(root: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Spool, "entries", hidden)
+    monkeypatch.setattr("flask_spooler.doctor.look.entries", hidden)
     (finding,) = [finding for finding in examine(app) if not finding.ok]
     assert finding.grade == "wrong"
     assert finding.fix == "run this as the user that owns the spool, or as root"
@@ -981,7 +983,7 @@ def started(
         monkeypatch.setattr(_uwsgi, "options", lambda: given)
         monkeypatch.setattr(_uwsgi, "workers", lambda: 2)
         monkeypatch.setattr(_uwsgi, "spooler_pids", lambda: [os.getpid()] * 10)
-        state.engine.spool.note_server(JOBS, b"{}")
+        state.engine.spool.notes.write(JOBS, b"{}")
         doctor.take_part(app)
         at_start._report(app)
         lines = [record.message for record in caplog.records]
@@ -1042,7 +1044,7 @@ def test_a_doctor_who_fails_says_so_and_harms_nobody(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(_uwsgi, "on_fork", lambda function: None)
-    monkeypatch.setattr(Spool, "note_server", broken)
+    monkeypatch.setattr(Notes, "write", broken)
     monkeypatch.setattr(at_start, "examine_app", broken)
     (state.engine.spool.root / JOBS).unlink()
     doctor.take_part(app)

@@ -92,7 +92,7 @@ def test_a_spool_makes_its_own_key_when_it_is_given_none(spool: Spool) -> None:
     first, second = SpoolEngine(spool), SpoolEngine(spool)
     job = make_job()
     first.submit(job)
-    assert first.key == second.key == spool.key.read_bytes()
+    assert first.key == second.key == spool.key.read()
     assert open_packet(parse_file(spool.read("waiting", job.id)), second.key) == job
 
 

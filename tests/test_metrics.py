@@ -261,10 +261,10 @@ def test_files_that_were_put_aside_are_counted_for_ever(app: Flask, engine: Spoo
     spool = engine.spool
     for number in range(3):
         (spool.root / f"{PREFIX}{number}").write_bytes(b"?")
-        assert spool.quarantine(f"{PREFIX}{number}")
-    assert spool.quarantine(f"{PREFIX}nobody") is None
+        assert spool.quarantine.put(f"{PREFIX}{number}")
+    assert spool.quarantine.put(f"{PREFIX}nobody") is None
     (spool.root / DONE / "unreadable").write_bytes(b"?")
-    spool.quarantine_from(DONE, "unreadable")
+    spool.quarantine.put_from(DONE, "unreadable")
     told = scrape(app)
     assert told("jobs_corrupt_files_total") == told("jobs_spool_files", place="corrupt") == 4
     for file in (spool.root / CORRUPT).iterdir():

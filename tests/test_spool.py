@@ -73,10 +73,10 @@ def test_preparing_closes_a_root_that_was_open_to_others(tmp_path: Path) -> None
 
 def test_preparing_again_changes_nothing(spool: Spool) -> None:
     job_id = waiting(spool)
-    key = spool.signing_key()
+    key = spool.key.read_or_make()
     spool.prepare()
     assert spool.read("waiting", job_id) == b"a job"
-    assert spool.signing_key() == key
+    assert spool.key.read_or_make() == key
 
 
 def test_preparing_where_a_file_is_in_the_way_says_so(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_relative_root_means_the_directory_it_meant_when_it_was_given(
 def key_of(root: Path, together: Any, keys: Any) -> None:
     spool = Spool(root)
     together.wait()
-    keys.put(spool.signing_key())
+    keys.put(spool.key.read_or_make())
 
 
 def test_eight_processes_that_race_for_the_key_all_get_the_same_one(spool: Spool) -> None:
@@ -111,27 +111,27 @@ def test_eight_processes_that_race_for_the_key_all_get_the_same_one(spool: Spool
         racer.join(30)
     keys.close()
     keys.join_thread()
-    assert found == {spool.key.read_bytes()}
+    assert found == {spool.key.read()}
     assert len(found.pop()) == 64
-    assert mode(spool.key) == 0o600
+    assert mode(spool.key.path) == 0o600
     assert where(spool) == {}
 
 
 def test_threads_that_race_for_the_key_all_get_the_same_one(spool: Spool) -> None:
     for _ in range(20):
-        spool.key.unlink(missing_ok=True)
+        spool.key.path.unlink(missing_ok=True)
         together, found = threading.Barrier(4), []
 
         def race(together: threading.Barrier = together, found: list[bytes] = found) -> None:
             together.wait()
-            found.append(spool.signing_key())
+            found.append(spool.key.read_or_make())
 
         threads = [threading.Thread(target=race) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(found) == {spool.key.read_bytes()}
+        assert set(found) == {spool.key.read()}
         assert len(found) == 4
 
 
@@ -139,7 +139,7 @@ def test_two_spools_have_different_keys(tmp_path: Path) -> None:
     spools = [Spool(tmp_path / name) for name in ("one", "two")]
     for spool in spools:
         spool.prepare()
-    assert spools[0].signing_key() != spools[1].signing_key()
+    assert spools[0].key.read_or_make() != spools[1].key.read_or_make()
 
 
 def test_a_published_file_is_whole_private_and_waits(spool: Spool) -> None:
@@ -373,21 +373,21 @@ def test_setting_aside_again_after_a_crash_half_way_replaces_the_outcome(
 
 def test_a_file_in_quarantine_keeps_its_bytes_and_its_name(spool: Spool) -> None:
     _, window = in_window(spool, b"not a job")
-    kept = spool.quarantine(window)
+    kept = spool.quarantine.put(window)
     assert kept is not None
     assert window in kept
     assert (spool.root / "corrupt" / kept).read_bytes() == b"not a job"
-    assert spool.quarantine(window) is None
+    assert spool.quarantine.put(window) is None
     job_id = waiting(spool, b"neither")
-    spool.quarantine_from("waiting", job_id)
-    spool.quarantine_from("waiting", job_id)
+    spool.quarantine.put_from("waiting", job_id)
+    spool.quarantine.put_from("waiting", job_id)
     assert where(spool) == {"corrupt": 2}
 
 
 def test_two_files_of_one_name_do_not_replace_each_other_in_quarantine(spool: Spool) -> None:
     for text in ("one", "two"):
         (spool.root / "uwsgi_spoolfile_on_host").write_text(text)
-        assert spool.quarantine("uwsgi_spoolfile_on_host")
+        assert spool.quarantine.put("uwsgi_spoolfile_on_host")
     kept = {(spool.root / "corrupt" / name).read_text() for name in spool.names("corrupt")}
     assert kept == {"one", "two"}
 
@@ -395,7 +395,7 @@ def test_two_files_of_one_name_do_not_replace_each_other_in_quarantine(spool: Sp
 def test_a_file_with_the_longest_possible_name_can_be_put_into_quarantine(spool: Spool) -> None:
     name = "uwsgi_spoolfile_on_".ljust(255, "x")
     (spool.root / name).write_text("")
-    assert spool.quarantine(name)
+    assert spool.quarantine.put(name)
     assert where(spool) == {"corrupt": 1}
 
 
@@ -471,7 +471,7 @@ def tree(root: Path) -> dict[str, bytes]:
 def test_what_is_no_id_is_no_path(spool: Spool, step: str, job_id: str) -> None:
     (spool.root.parent / "outside").write_text("keep me")
     (spool.root / "ledger.db").write_text("keep me too")
-    spool.signing_key()
+    spool.key.read_or_make()
     before = tree(spool.root.parent)
     with pytest.raises(FileNotFoundError):
         BY_ID[step](spool, job_id)
@@ -484,7 +484,7 @@ def test_what_is_no_name_in_the_window_is_no_path(spool: Spool, name: str) -> No
     steps: list[Callable[[], object]] = [
         lambda: spool.lease(name, NOW),
         lambda: spool.finish(name),
-        lambda: spool.quarantine(name),
+        lambda: spool.quarantine.put(name),
         lambda: spool.in_window(name),
         lambda: spool.bury(name, new_id()),
         lambda: spool.demote(name, new_id(), NOW),
@@ -518,5 +518,5 @@ def test_symbolic_links_in_the_window_are_not_followed(spool: Spool) -> None:
     window = spool.window_name(job_id)
     (spool.root / window).symlink_to(spool.root.parent / "outside")
     assert [file.name for file in spool.window()] == [window]
-    assert spool.quarantine(window)
+    assert spool.quarantine.put(window)
     assert (spool.root.parent / "outside").read_text() == "keep me"

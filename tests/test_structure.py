@@ -46,7 +46,7 @@ LONG_MODULES = {
     "ledger.__init__": "one short method for each question that is asked of it",
     "cli": "one short function for each word of the command line",
     "ledger.transaction": "every change of rows stands in it, most of it SQL",
-    "spool": "every path is built in it, and each move says what a crash leaves",
+    "spool.__init__": "every move of a job's file stands in it, and says what a crash leaves",
     "worker": "the steps of one attempt read as one story",
 }
 LONGEST = 300
@@ -164,6 +164,15 @@ def test_only_the_ledger_contains_sql() -> None:
     }
     assert speaking == {"ledger"}
     assert {path.parent.name for path in PACKAGE.rglob("*.sql")} == {"ledger"}
+
+
+BELOW_THE_ROOT = re.compile(r"\.root[\])}]*\s*/|\b(join|joinpath)\(.*\.root\b|\.root\.joinpath\(")
+
+
+def test_only_the_spool_builds_paths_below_its_root() -> None:
+    building = {layer_of(name) for name, path in modules().items()
+                if BELOW_THE_ROOT.search(path.read_text())}  # fmt: skip
+    assert building == {"spool"}
 
 
 @pytest.mark.parametrize("name", modules())

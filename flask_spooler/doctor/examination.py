@@ -123,9 +123,9 @@ def examine_spool(state: AppState, *, servers: bool) -> Iterator[Finding]:
 def _examine_contents(state: AppState, note: ServerNote | None) -> Iterator[Finding]:
     spool, given = state.engine.spool, state.config.key
     try:
-        kept = spool.kept_key()
+        kept = spool.key.read()
         mine = fingerprint(given or kept or b"")
-        noted = spool.noted_key() if note is None else note.key
+        noted = spool.key.noted() if note is None else note.key
         yield from application.examine_key(given, kept, noted, mine)
     except KeyUnusable as error:
         yield wrong("key", str(error), "restore the key file from a backup")

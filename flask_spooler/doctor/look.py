@@ -16,7 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..spool import CORRUPT, WRITING, Entry, Spool
+from ..spool import CORRUPT, WRITING, Spool
+from ..spool.inspection import Entry, devices, entries, scratch
 
 
 @dataclass(frozen=True)
@@ -43,22 +44,22 @@ def look(spool: Spool) -> Facts:
     """Gather the facts; raises `OSError` where this process may not."""
     path = str(spool.root)
     root = os.stat(path)
-    entries = tuple(spool.entries())
+    inside = tuple(entries(spool.root))
     room = os.statvfs(path)
-    devices = spool.devices()
-    failed, skew = _try_out(spool) if WRITING in devices else ("", 0.0)
+    on_devices = devices(spool.root)
+    failed, skew = _try_out(spool) if WRITING in on_devices else ("", 0.0)
     return Facts(
         path=path,
         owner=root.st_uid,
         mode=stat.S_IMODE(root.st_mode),
-        entries=entries,
-        devices=devices,
+        entries=inside,
+        devices=on_devices,
         file_system=file_system_of(path, Path("/proc/self/mountinfo").read_text()),
         free_bytes=room.f_bavail * room.f_frsize,
         total_bytes=room.f_blocks * room.f_frsize,
         free_files=room.f_favail,
         total_files=room.f_files,
-        corrupt=sum(1 for _ in spool.names(CORRUPT)) if CORRUPT in devices else 0,
+        corrupt=sum(1 for _ in spool.names(CORRUPT)) if CORRUPT in on_devices else 0,
         failed_test=failed,
         clock_skew=skew,
         now=time.time(),
@@ -68,7 +69,7 @@ def look(spool: Spool) -> Facts:
 def _try_out(spool: Spool) -> tuple[str, float]:
     """Do once what every job needs of the file system; return what failed, and the skew."""
     step = "write"
-    with spool.scratch() as (first, second):
+    with scratch(spool.root) as (first, second):
         try:
             descriptor = os.open(first, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:

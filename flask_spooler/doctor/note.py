@@ -70,7 +70,7 @@ def library_version() -> str:
 
 def read_note(spool: Spool, name: str) -> ServerNote | None:
     """Return what a server has noted, None where there is nothing that this version can read."""
-    data = spool.server_note(name)
+    data = spool.notes.read(name)
     with contextlib.suppress(msgspec.DecodeError):
         return None if data is None else msgspec.json.decode(data, type=ServerNote)
     return None
@@ -131,7 +131,7 @@ def _seen(key: bytes) -> ServerNote:
 
 
 def _write(spool: Spool, note: ServerNote) -> None:
-    spool.note_server(_name(), msgspec.json.encode(note))
+    spool.notes.write(_name(), msgspec.json.encode(note))
 
 
 def _name() -> str:
