@@ -7,7 +7,6 @@ using it is an error that says so.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from werkzeug.local import LocalProxy
 
+from .callables import close, is_async, is_promise
 from .errors import OptionError
 from .job import Job
 from .record import Progress, Step, decoded
@@ -29,6 +29,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 REPORT_EVERY: Final = 0.1
 """Seconds between two writes of progress: a task may report a million times and costs ten a
 second. The last report is never lost: it is written with the end of the attempt."""
+
+DOES_ITS_WORK: Final = (
+    "one that does its work when it is called, or a coroutine function by itself, not in a lambda"
+)
 
 
 def _told(step: F) -> F:
@@ -45,8 +49,7 @@ def _told(step: F) -> F:
             expected = f"called with a name and a function, as in {like}"
             raise OptionError("step", expected, given[1:])
         if not callable(rest[0]):
-            if inspect.iscoroutine(rest[0]):
-                rest[0].close()  # else Python warns of it, some time later
+            close(rest[0])
             expected = f"the function itself, as in step({name!r}, load, 5) and not load(5)"
             raise OptionError(f"step({name!r}, function)", expected, rest[0])
         return step(*given, **kwargs)
@@ -117,14 +120,15 @@ class CurrentJob:
         if self.steps is None:
             return function(*args, **kwargs)
         finished = self.steps.begin(name)
-        if _is_async(function):
+        if is_async(function):
             return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
         if finished is not None:
             return decoded(finished.result)  # type: ignore[no-any-return]
         began = time.monotonic()
         try:
             result = function(*args, **kwargs)
-            _check_has_run(function, result)
+            if is_promise(result):
+                raise OptionError("step(name, function)", DOES_ITS_WORK, function)
         except BaseException:
             self.steps.fail(name)
             raise
@@ -172,26 +176,6 @@ def inside_task() -> bool:
     """Tell whether this code runs within an enqueued task."""
     job = _running.get(None)
     return job is not None and job.is_enqueued
-
-
-def _is_async(function: object) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    # A task says so itself: it is called like a function, whatever it is made of.
-    is_task = getattr(function, "is_async", False) is True
-    return is_task or any(
-        inspect.iscoroutinefunction(each) for each in (function, type(function).__call__)
-    )
-
-
-def _check_has_run(function: object, result: object) -> None:
-    """Raise `OptionError` for a result that says that nothing has been done yet."""
-    if inspect.iscoroutine(result):
-        result.close()  # else Python warns of it, some time later
-    elif not (inspect.isgenerator(result) or inspect.isasyncgen(result)):
-        return
-    expected = "one that does its work when it is called, or a coroutine function by itself, not in"
-    raise OptionError("step(name, function)", f"{expected} a lambda", function)
 
 
 def _is_text(value: object) -> bool:

@@ -27,6 +27,7 @@ from flask import Flask
 from . import _uwsgi
 from ._uwsgi import ABORT
 from .arguments.hints import with_article
+from .callables import is_promise
 from .contexts import task_context
 from .current import CurrentJob, running
 from .errors import JobCancelled, JobTimeout, PayloadTooLarge
@@ -162,15 +163,15 @@ def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
 
 def _does_its_work_later(result: Any) -> str:
     """Say what a result is that nobody has awaited or iterated, and how to mend it; else ""."""
+    is_awaited = inspect.isawaitable(result)
+    if not (is_promise(result) or is_awaited):
+        return ""
     if inspect.iscoroutine(result):
-        result.close()  # else Python warns of it, some time later
         return "a coroutine (make the task itself async def, and await it there)"
     kind = with_article(type(result).__name__)
-    if inspect.isawaitable(result):
+    if is_awaited:
         return f"{kind} to be awaited (make the task async def, and await it)"
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
-        return f"{kind} (loop over it inside the task)"
-    return ""
+    return f"{kind} (loop over it inside the task)"
 
 
 def _failed(attempt: Attempt, error: BaseException, current: CurrentJob) -> Outcome:

@@ -19,7 +19,7 @@ PACKAGE = Path(flask_spooler.__file__).parent
 # The modules of design.md from the ground up. A module imports from lower layers only, or from
 # those that stand before it in its own layer.
 LAYERS = [
-    ["failpoints", "interrupts", "members", "errors", "_uwsgi"],
+    ["callables", "failpoints", "interrupts", "members", "errors", "_uwsgi"],
     ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
     ["options", "arguments", "outcome", "admission", "config", "steps", "current", "tidy"],
     ["threads"],
