@@ -1025,6 +1025,12 @@ def test_a_housekeeper_that_does_not_start_at_all_is_missed(
     assert line.startswith("doctor: housekeeper: the housekeeper does not run")
 
 
+def test_nobody_waits_for_the_housekeeper_of_a_server_without_spoolers() -> None:
+    told = ("mule", server.HOUSEKEEPER)
+    assert server.expects_housekeeper(Options((("spooler", "/srv/spool"), told)))
+    assert not server.expects_housekeeper(Options((told,)))
+
+
 def test_a_server_looks_at_itself_once_a_boot(
     app: Flask, started: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:

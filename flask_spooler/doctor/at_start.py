@@ -51,7 +51,7 @@ def _report(app: Flask) -> None:
     state: AppState = app.extensions[EXTENSION]
     try:
         # First, so that a housekeeper in this process starts undisturbed by what follows.
-        patience = server.STARTS if server.asks_for_housekeeper(server_options()) else PATIENCE
+        patience = server.STARTS if server.expects_housekeeper(server_options()) else PATIENCE
         has_housekeeper = _housekeeper_comes(state, patience)
         note = complete_note(state.engine.spool, state.engine.key, state.spooler.tasks)
         if note is None:

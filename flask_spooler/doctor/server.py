@@ -270,6 +270,11 @@ def asks_for_housekeeper(options: Options) -> bool:
     return HOUSEKEEPER in options.all("mule")
 
 
+def expects_housekeeper(options: Options) -> bool:
+    """Tell whether one will start: in a server without spoolers of its own none does."""
+    return bool(options.all("spooler")) and asks_for_housekeeper(options)
+
+
 def _housekeeper(server: Server) -> Found:
     name, mules = "housekeeper", server.options.all("mule")
     fix = f"add mule = {HOUSEKEEPER}"
