@@ -254,7 +254,11 @@ class Server:
         )
 
     def pids(self, what: str) -> list[int]:
-        """The processes that uWSGI said it spawned, of one kind, the living ones."""
+        """The processes that uWSGI said it spawned, of one kind, the living ones.
+
+        Right after the start there may be none yet: the master says so after the fork, when the
+        first worker may have answered, and mules come last.
+        """
         words = {"spooler": "spawned the uWSGI spooler", "worker": "spawned uWSGI worker",
                  "mule": "spawned uWSGI mule"}[what]  # fmt: skip
         living = set(self.living())

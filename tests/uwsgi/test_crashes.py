@@ -203,7 +203,7 @@ def test_a_killed_housekeeper_is_replaced_and_scheduled_jobs_still_start(
     start_server: Start, tmp_path: Path
 ) -> None:
     server = start_server()
-    (mule,) = server.pids("mule")
+    (mule,) = wait_until(lambda: server.pids("mule"))  # spawned last: a worker answers before
     with client(jobs.spooler, server.directory):
         handle = jobs.write.using(delay=1.5).enqueue(str(tmp_path / "out"))
         kill_process(mule, server)

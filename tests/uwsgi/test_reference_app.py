@@ -176,7 +176,7 @@ def test_a_full_disk_is_a_503_that_leaves_nothing_half_written(
 ) -> None:
     """`room` bytes a file: none for the job, half the job, the job but not the ledger's page."""
     server = start_server(environment={"WEB_PROCESSES": "1"})
-    with no_file_longer_than(room, server.pids("worker")):
+    with no_file_longer_than(room, wait_until(lambda: server.pids("worker"))):
         for query in ("duration=0", "duration=0&delay=1"):
             assert_unavailable(server.get(f"/uwsgi_spool?{query}"))
     assert server.files() == []
@@ -188,7 +188,7 @@ def test_a_full_disk_is_a_503_that_leaves_nothing_half_written(
 
 def test_a_full_disk_is_a_503_for_the_uwsgi_tasks_route_too(start_server: Start) -> None:
     server = start_server(environment={"WEB_PROCESSES": "1"})
-    with no_file_longer_than(0, server.pids("worker")):
+    with no_file_longer_than(0, wait_until(lambda: server.pids("worker"))):
         assert_unavailable(server.get("/uwsgi_tasks?duration=0"))
     assert server.files() == []
     accepted(server.get("/uwsgi_tasks?duration=0"))
