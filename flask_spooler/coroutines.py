@@ -33,11 +33,14 @@ class AsyncCall:
         self._reason: BaseException | None = None
         self._cancel: Callable[[], object] | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the coroutine to its end and return its result; raise why it was interrupted."""
 
+        async def watched() -> Any:
+            return await self._watched(args, kwargs)
+
         def run() -> Any:
-            return self._app.ensure_sync(self._watched)(*args, **kwargs)
+            return self._app.ensure_sync(watched)()
 
         self._waits = True
         try:
@@ -64,7 +67,7 @@ class AsyncCall:
             with contextlib.suppress(RuntimeError):  # its loop was closed a moment ago
                 cancel()
 
-    async def _watched(self, *args: Any, **kwargs: Any) -> Any:
+    async def _watched(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         this = asyncio.current_task()
         assert this is not None
         loop = asyncio.get_running_loop()

@@ -66,13 +66,27 @@ class NotInitialised(SpoolerError):
 
 
 class AppUnclear(SpoolerError):
-    """A task was enqueued outside an app context, and its `Spooler` has met several apps."""
+    """A task was enqueued, its `Spooler` has met several apps, and none of them is the current."""
 
-    def __init__(self) -> None:
+    def __init__(self, current: str | None = None) -> None:
+        if current is None:
+            why = "no app context says which one is meant"
+        else:
+            why = f"the current app, {current!r}, is none of them"
         super().__init__(
-            "this Spooler has met several apps, and no app context says which one is meant: "
-            "enqueue within `with app.app_context():`, in a view or in a task; in tests take the "
-            "fixture spooler_jobs"
+            f"this Spooler has met several apps, and {why}: enqueue within "
+            "`with app.app_context():`, in a view or in a task; in tests take the fixture "
+            "spooler_jobs"
+        )
+
+
+class SpoolerTaken(SpoolerError):
+    """An app was given a second `Spooler`: nobody would run the tasks of the first."""
+
+    def __init__(self, app: str) -> None:
+        super().__init__(
+            f"the app {app!r} has a Spooler already: import that one and use it, or keep tasks "
+            "that belong to no app in a Tasks collection, and call spooler.register(tasks)"
         )
 
 

@@ -31,6 +31,7 @@ from .errors import (
     NotInitialised,
     OptionError,
     ServerUnfit,
+    SpoolerTaken,
     UnknownTask,
 )
 from .handle import JobHandle
@@ -79,8 +80,10 @@ class Spooler:
 
         Raises `ConfigError` for wrong values, for keys that do not exist, and inside uWSGI for a
         directory that no spooler of the server scans; `ExtraMissing` for `SPOOLER_TRACING` without
-        its package.
+        its package; and `SpoolerTaken` for an app that has a `Spooler`.
         """
+        if EXTENSION in app.extensions:
+            raise SpoolerTaken(app.name)
         config = read_config(app.config, os.environ, _project_root(app))
         state = AppState(self, app, config)
         state.configured.desk.bare = self._bare
@@ -221,14 +224,17 @@ class Spooler:
 
     @property
     def _app(self) -> Flask:
+        current: Flask | None = None
         if has_app_context():
-            app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-            if app in self._apps:
-                return app
+            current = current_app._get_current_object()  # type: ignore[attr-defined]
+            if current in self._apps:
+                return current
         meant = self.tested[-1] if self.tested else self._apps.only
-        if meant is None:
-            raise AppUnclear if self._apps.had_any else NotInitialised
-        return meant
+        if meant is not None:
+            return meant
+        if self._apps.had_any:
+            raise AppUnclear(current.name if current else None)
+        raise NotInitialised
 
     @property
     def _state(self) -> AppState:

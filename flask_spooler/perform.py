@@ -103,7 +103,7 @@ def perform(
 class Call(Protocol):
     """A call of a task's function, which can be interrupted."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
 
     def interrupt(self, reason: BaseException) -> None: ...
 
@@ -114,7 +114,7 @@ class PlainCall:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self._function(*args, **kwargs)
 

@@ -70,7 +70,7 @@ class Task(Generic[P, R_co]):
         self._overrides: frozenset[str] = frozenset()
         _check_in_time(name, function)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function here and now, as if it were not a task.
 
         Outside of a job its `current_job` then stands for none, and its progress goes nowhere.
@@ -82,7 +82,7 @@ class Task(Generic[P, R_co]):
         with running(self._nobodys_job()):
             return self.function(*args, **kwargs)
 
-    async def _awaited(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    async def _awaited(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         # The function's body runs when it is awaited, so the job has to be there then.
         with running(self._nobodys_job()):
             return await self.function(*args, **kwargs)  # type: ignore[misc]
@@ -114,7 +114,7 @@ class Task(Generic[P, R_co]):
         """The options that were given to `using`."""
         return self._overrides
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
         """Publish one job and return its handle, when it is as safe as the configuration asks.
 
         All arguments go to the function. Raises `ArgumentError` for those that do not fit it and
@@ -137,7 +137,7 @@ class Task(Generic[P, R_co]):
         job_id = None if key is None else engine.ledger.holder_of(self.name, key)
         return None if job_id is None else JobHandle(engine, job_id)
 
-    def enqueue_after_commit(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
+    def enqueue_after_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
         """Publish one job when the database session has committed; never after a rollback.
 
         The session is that of Flask-SQLAlchemy, or what the `Spooler` was given as `session`. A

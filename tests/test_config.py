@@ -220,7 +220,8 @@ def test_the_configuration_is_frozen() -> None:
         read().grace = 5.0  # type: ignore[misc]
 
 
-def test_a_wrong_value_stops_init_app(app: Flask) -> None:
+def test_a_wrong_value_stops_init_app() -> None:
+    app = Flask("wrong")
     app.config["SPOOLER_MAX_ATTEMPTS"] = "3"
     sentence = "^expected SPOOLER_MAX_ATTEMPTS to be a positive integer, got: '3'$"
     with pytest.raises(ConfigError, match=sentence):

@@ -314,3 +314,18 @@ def test_the_app_decides_how_coroutines_are_run(tmp_path: Path) -> None:
     with app.app_context():
         assert slow.enqueue(0).result == "MainThread"
         assert slow.enqueue(20).error["type"] == "JobTimeout"  # type: ignore[index]
+
+
+def test_a_parameter_may_have_any_name(spooler: Spooler) -> None:
+    @spooler.task
+    def plain(self: int, app: int = 0, attempt: int = 0) -> int:
+        return self + app + attempt
+
+    @spooler.task
+    async def awaited(self: int, args: int = 0, kwargs: int = 0) -> int:
+        return self + args + kwargs
+
+    assert plain.enqueue(self=1, app=2, attempt=3).result == 6
+    assert awaited.enqueue(self=1, args=2, kwargs=3).result == 6
+    assert plain(self=1, app=2) == 3
+    assert asyncio.run(awaited(self=1, args=2)) == 3

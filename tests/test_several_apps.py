@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, current_app
 
 from flask_spooler import Spooler, Task
-from flask_spooler.errors import AppUnclear, NotInitialised
+from flask_spooler.errors import AppUnclear, NotInitialised, SpoolerTaken
 
 
 @pytest.fixture
@@ -70,6 +70,25 @@ def test_outside_a_context_several_apps_are_one_too_many(
     gc.collect()
     with pytest.raises(AppUnclear, match=r"has met several apps.*with app\.app_context"):
         where.enqueue()
+
+
+def test_within_another_app_that_one_is_named(
+    spooler: Spooler, where: Task[[], str], memory: Path
+) -> None:
+    kept = [create_app(spooler, memory, name) for name in ("first", "second")]
+    other = create_app(Spooler(), memory, "other")
+    with other.app_context(), pytest.raises(AppUnclear, match="current app, 'other', is none"):
+        where.enqueue()
+    assert len(kept) == 2
+
+
+def test_a_second_spooler_for_an_app_is_refused(
+    spooler: Spooler, where: Task[[], str], memory: Path
+) -> None:
+    app = create_app(spooler, memory, "first")
+    with pytest.raises(SpoolerTaken, match=r"'first' has a Spooler already: import that one"):
+        Spooler(app)
+    assert where.enqueue().result == "first"
 
 
 def test_the_only_app_of_a_script_is_kept_for_it(
