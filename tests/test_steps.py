@@ -178,7 +178,7 @@ def test_a_task_called_without_a_job_calls_its_steps(kept: Kept) -> None:
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     one_process_pool(monkeypatch)
-    with new_world(tmp_path / "world", SPOOLER_MAX_CRASHES=STEPS + 5) as made:
+    with new_world(tmp_path / "world") as made:
         yield made
 
 
@@ -212,12 +212,16 @@ def ten_steps(world: World, die: Callable[[str, int], None]) -> Any:
     return ten
 
 
+@pytest.mark.parametrize("server_lives", [True, False], ids=["process", "server"])
 @pytest.mark.parametrize(("where", "twice"), [("after", 0), ("inside", STEPS)])
 def test_a_task_of_ten_steps_that_is_killed_at_each_of_them_does_each_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, where: str, twice: int
+    world: World, monkeypatch: pytest.MonkeyPatch, where: str, twice: int, server_lives: bool
 ) -> None:
-    """Killed after each step in turn: once. Killed inside each: that step, and no other, twice."""
-    monkeypatch.setattr(_uwsgi, "lives_on", lambda boot: True)
+    """Killed after each step in turn: once. Killed inside each: that step, and no other, twice.
+
+    Three crashes in a row would end it, and so would ten ends of the server: steps are between.
+    """
+    monkeypatch.setattr(_uwsgi, "lives_on", lambda boot: server_lives)
     mark = world.out.with_name("killed")
 
     def die(there: str, number: int) -> None:

@@ -383,12 +383,22 @@ class Transaction:
         )
 
     def step(self, job_id: str, step: Step) -> None:
-        """Keep a finished step of a job; the first one of a name stays."""
+        """Keep a finished step of a job; the first one of a name stays.
+
+        A job that gets on is none that kills its process each time: what it lost in a row counts
+        from here again.
+        """
         self._run(
             "INSERT OR IGNORE INTO steps (job, name, attempt, finished_at, seconds, result)"
             " SELECT id, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
             (step.name, step.attempt, step.finished_at, step.seconds, step.result, job_id),
         )
+        if self._connection.changes():
+            self._run(
+                "UPDATE jobs SET crashes = 0, interruptions = 0"
+                " WHERE id = ? AND crashes + interruptions > 0",
+                (job_id,),
+            )
 
     def log(self, job_id: str, output: Output) -> None:
         """Add to what is kept of a job's log, and let go of its oldest where that is too much."""

@@ -101,6 +101,22 @@ def ten_steps(path: str, die_at: int, inside: bool) -> list[int]:
     return done
 
 
+@spooler.task(max_attempts=11)
+def dies_after_each_step(path: str) -> list[int]:
+    """Ten steps, and the end of the process after one more of them in each attempt."""
+
+    def step(number: int) -> int:
+        note(path, f"step {number}")
+        return number
+
+    done = []
+    for number in range(10):
+        done.append(current_job.step(f"step {number}", step, number))
+        if number == current_job.attempt - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
 @spooler.task
 def steps_with_a_gate(path: str, gate: str) -> None:
     current_job.step("before", note, path, "before")

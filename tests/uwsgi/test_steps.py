@@ -33,6 +33,19 @@ def test_a_task_of_ten_steps_killed_at_each_of_them_does_each_once(
         assert [step["name"] for step in job["steps"]] == [f"step {n}" for n in range(10)]
 
 
+def test_a_job_that_gets_a_step_further_each_time_is_not_given_up_for_its_crashes(
+    start_server: Start, tmp_path: Path
+) -> None:
+    """Its process is killed ten times, once after each step, where three in a row are the end."""
+    server = start_server(processes=2)
+    out = tmp_path / "out"
+    with client(jobs.spooler, server.directory):
+        job = ended(jobs.dies_after_each_step.enqueue(str(out)), timeout=90)
+    assert (job["state"], job["result"]) == ("succeeded", list(range(10)))
+    assert [attempt["outcome"] for attempt in job["attempts"]] == ["crashed"] * 10 + ["succeeded"]
+    assert [int(step) for _, step in notes(out)] == list(range(10))
+
+
 def test_a_job_goes_on_with_its_steps_after_the_whole_server_was_killed(
     start_server: Start, tmp_path: Path
 ) -> None:
