@@ -221,6 +221,14 @@ def test_the_package_can_be_imported_in_a_bare_interpreter() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
+def test_a_wheel_has_every_package_that_is_in_the_checkout() -> None:
+    listed = (PACKAGE.parent / "pyproject.toml").read_text()
+    folders = (path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.rglob("__init__.py"))
+    packages = [".".join(folder.parts) for folder in folders]
+    assert len(packages) > 1
+    assert [name for name in packages if f'"{name}"' not in listed] == []
+
+
 def test_everything_that_is_offered_exists() -> None:
     assert sorted(flask_spooler.__all__, key=str) == sorted(set(flask_spooler.__all__))
     assert all(hasattr(flask_spooler, name) for name in flask_spooler.__all__)
