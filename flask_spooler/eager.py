@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextvars
 import os
 from collections.abc import Callable
-from typing import Final
 
 from . import _uwsgi, taken
 from .aside import quarantine
@@ -19,9 +18,7 @@ from .dispatch import Desk
 from .errors import PacketError
 from .job import parse_file
 from .retry import SPOOL_OK
-
-RIPEN_AT_ONCE: Final = 500
-"""Due jobs made queued in one transaction."""
+from .window import RIPEN_AT_ONCE
 
 
 def run_now(desk: Desk, job_id: str) -> None:

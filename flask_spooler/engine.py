@@ -19,7 +19,7 @@ from flask import Flask
 
 from . import _uwsgi
 from .errors import DuplicateJob, EnqueueError, LedgerError, OtherKey, PayloadTooLarge
-from .job import CANCELLED, QUEUED, SCHEDULED, Job, encode_packet
+from .job import CANCELLED, QUEUED, SCHEDULED, Job, encode_packet, open_file
 from .ledger import Ledger, Transaction
 from .queues import Queues
 from .signals import announce, job_cancelled
@@ -263,6 +263,14 @@ class SpoolEngine:
         for place in published:
             self.spool.discard_written(place.job_id)
         return True
+
+    def read_job(self, place: str, job_id: str) -> Job:
+        """Return the job whose file lies in one of our directories.
+
+        Raises `FileNotFoundError`; `PacketError` for what is not that job, whole and signed with
+        this spool's key; and `NewerFormat`, for a file that waits for code that knows it.
+        """
+        return open_file(self.spool.read(place, job_id), self.key, job_id)
 
     def ring(self) -> None:
         """Wake the housekeeper from any process. Nobody home is no error: it looks by itself."""

@@ -140,6 +140,17 @@ def parse_file(data: bytes) -> Packet:
     return packet
 
 
+def open_file(data: bytes, key: bytes, job_id: str) -> Job:
+    """Return the job in the bytes of a file that has this id for its name.
+
+    Raises `PacketError`, for the file of another job too, and `NewerFormat`.
+    """
+    job = open_packet(parse_file(data), key)
+    if job.id != job_id:
+        raise PacketError(f"it bears the name of another job than {job.id}")
+    return job
+
+
 def is_id(text: str) -> bool:
     """Tell whether this could be the id of a job; anything may come from URLs and shells."""
     return isinstance(text, str) and _ID.fullmatch(text) is not None

@@ -18,7 +18,7 @@ import msgspec
 
 from .engine import SpoolEngine
 from .errors import ArgumentError, OptionError
-from .job import FINAL, Job, open_packet, parse_file
+from .job import FINAL, Job
 from .record import Record
 from .spool import DEAD, WAITING
 from .task import Task
@@ -76,8 +76,7 @@ class Enqueued:
     def _read(self, job_id: str) -> Job | None:
         for place in (WAITING, DEAD):
             if self._engine.spool.has(place, job_id):
-                packet = parse_file(self._engine.spool.read(place, job_id))
-                return open_packet(packet, self._engine.key)
+                return self._engine.read_job(place, job_id)
         return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import JobNotFound, JobStateError, NewerFormat, PacketError
-from .job import CANCELLED, FINAL, REVIVABLE, RUNNING, open_packet, parse_file
+from .job import CANCELLED, FINAL, REVIVABLE, RUNNING
 from .signals import announce, job_cancelled
 from .spool import DEAD, TAKEN, WAITING
 
@@ -64,7 +64,7 @@ def revive(engine: SpoolEngine, job_id: str) -> None:
 def _key_given_up(engine: SpoolEngine, job_id: str) -> str | None:
     """Return the unique key of a job that lost it to another one while it ran: its file knows."""
     try:
-        return open_packet(parse_file(engine.spool.read(DEAD, job_id)), engine.key).unique
+        return engine.read_job(DEAD, job_id).unique
     except (OSError, PacketError, NewerFormat):
         return None  # whoever is handed the file says what is wrong with it
 

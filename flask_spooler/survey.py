@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from . import upkeep
 from .engine import SpoolEngine
+from .errors import NewerFormat
 from .job import FINAL, SUCCEEDED
 from .signals import announce, housekeeping_done, spool_trouble
 from .spool import DEAD, WAITING, WRITING
@@ -85,7 +86,7 @@ class Survey:
     def _adopt(self, place: str, name: str) -> bool:
         try:
             return upkeep.adopt(self._engine, place, name)
-        except OSError as error:
+        except (OSError, NewerFormat) as error:
             what = f"{place}/{name[:60]} cannot be read"
             announce(spool_trouble, self._app, what=what, error=error)
             return False

@@ -23,7 +23,7 @@ from . import _uwsgi
 from .admission import PUT_OFF_UNKNOWN
 from .engine import SpoolEngine
 from .errors import LedgerError, NewerFormat, PacketError
-from .job import DEAD, RETRYING, Job, open_packet, parse_file
+from .job import DEAD, RETRYING, open_file
 from .ledger import Seen, Transaction
 from .lifecycle import this_process
 from .perform import Attempt
@@ -31,14 +31,15 @@ from .record import Change, ErrorInfo, Row
 from .signals import announce, announce_end, file_quarantined, spool_trouble
 from .task import Task
 
-Tasks = Mapping[str, Task[..., Any]]
+Known = Mapping[str, Task[..., Any]]
+"""The tasks of this process by their names."""
 
 
 class NotTaken(Exception):
     """The job that was taken is not to be run after all; its row and file are settled."""
 
 
-def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Row | None:
+def take(engine: SpoolEngine, tasks: Known, rows: Transaction, seen: Seen) -> Row | None:
     """Start whose turn it is, in this process; None where that takes a closer look.
 
     Rename, then row: a crash in between leaves a file in ``taken/`` whose row says that it waits,
@@ -58,7 +59,7 @@ def take(engine: SpoolEngine, tasks: Tasks, rows: Transaction, seen: Seen) -> Ro
     return row
 
 
-def open_taken(app: Flask, engine: SpoolEngine, tasks: Tasks, row: Row) -> Attempt:
+def open_taken(app: Flask, engine: SpoolEngine, tasks: Known, row: Row) -> Attempt:
     """Lock, read and check the file of a job that was taken; `start` has been written already.
 
     What cannot be read is dead, and what this code is too old for goes back, without a charge:
@@ -70,7 +71,7 @@ def open_taken(app: Flask, engine: SpoolEngine, tasks: Tasks, row: Row) -> Attem
     lock: int | None = None
     try:
         data, lock = engine.spool.read_taken(name)
-        return Attempt(_checked(data, engine.key, row.id), tasks[row.task], row, name, lock)
+        return Attempt(open_file(data, engine.key, row.id), tasks[row.task], row, name, lock)
     except PacketError as error:
         problem: Exception = error
     except NewerFormat as error:
@@ -95,13 +96,6 @@ def release(lock: int | None) -> None:
     if lock is not None:
         with contextlib.suppress(OSError):  # the task may have closed it
             os.close(lock)
-
-
-def _checked(data: bytes, key: bytes, job_id: str) -> Job:
-    job = open_packet(parse_file(data), key)
-    if job.id != job_id:
-        raise PacketError(f"it bears the name of another job than {job.id}")
-    return job
 
 
 def _return(engine: SpoolEngine, row: Row, why: ErrorInfo) -> None:

@@ -21,9 +21,6 @@ from .job import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
-    is_ours,
-    open_packet,
-    parse_file,
 )
 from .job import DEAD as DEAD_STATE
 from .record import ErrorInfo, Row, Unrecorded
@@ -46,15 +43,11 @@ FORGOTTEN: Final = ErrorInfo(
 def adopt(engine: SpoolEngine, place: str, job_id: str) -> bool:
     """Make the row of a file in ``waiting/`` or ``dead/`` again; False when it has one.
 
-    What cannot be read, or is not signed with this spool's key, goes to ``corrupt/``.
+    What cannot be read, or is not signed with this spool's key, goes to ``corrupt/``. Raises
+    `NewerFormat`, and leaves that file where it is.
     """
     try:
-        packet = parse_file(engine.spool.read(place, job_id))
-        if not is_ours(packet):
-            raise PacketError("not a job of this library")
-        job = open_packet(packet, engine.key)
-        if job.id != job_id:
-            raise PacketError(f"it bears the name of another job than {job.id}")
+        job = engine.read_job(place, job_id)
     except FileNotFoundError:
         return False
     except PacketError:
@@ -140,7 +133,7 @@ def record_late(engine: SpoolEngine, job_id: str, kept: Unrecorded) -> None:
     with engine.ledger.transaction() as rows:
         row = rows.row(job_id)
         if row is None:
-            job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
+            job = engine.read_job(DONE, job_id)
             rows.insert_running(job, kept.attempt)
             row = rows.known(job_id)
         change = kept.change
@@ -170,7 +163,7 @@ def record_bare(engine: SpoolEngine, job_id: str) -> None:
     """Make a job dead that has run, and whose outcome nobody could write down."""
     with engine.ledger.transaction() as rows:
         if rows.row(job_id) is None:
-            job = open_packet(parse_file(engine.spool.read(DONE, job_id)), engine.key)
+            job = engine.read_job(DONE, job_id)
             rows.insert_running(job, 1)
         row = rows.known(job_id)
         rows.end_lost(job_id, engine.clock(), NO_OUTCOME)

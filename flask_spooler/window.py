@@ -20,6 +20,9 @@ from .queues import Queues, Waiting
 from .record import ErrorInfo
 from .spool import DONE, WRITING, Spool
 
+RIPEN_AT_ONCE: Final = 500
+"""Due jobs made queued in one transaction: 100,000 due in one second must not block a writer."""
+
 LOST: Final = ErrorInfo(
     "FileLost", "the job's file is gone, and nothing tells how it ended; not run again"
 )

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from flask_spooler import _uwsgi, housekeeper
 from flask_spooler.housekeeper import TICK, Housekeeper
-from tests.helpers import wait_until
+from flask_spooler.job import encode_packet
+from tests.helpers import NOW, make_job, wait_until
 from tests.world import World, new_world, one_process_pool
 
 
@@ -202,3 +204,22 @@ def test_a_mule_without_an_app_names_the_calls_that_are_missing(
     with pytest.raises(KeyboardInterrupt):
         housekeeper.run()
     assert "call spooler.init_app(app) in what module= names, not lazy-apps" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["waiting", "done"])
+def test_a_file_of_a_later_version_without_a_row_waits_and_keeps_nobody_from_his_turn(
+    world: World, keeper: Housekeeper, place: str
+) -> None:
+    engine = world.state.engine
+    job_id = engine.submit(make_job(due_at=NOW * 2))
+    newer = msgspec.structs.replace(engine.read_job("waiting", job_id), format=2)
+    (engine.spool.root / "waiting" / job_id).unlink()
+    path = engine.spool.root / place / job_id
+    path.write_bytes(encode_packet(newer, engine.key))
+    os.utime(path, (0, 0))
+    engine.spool.ledger.unlink()
+    world.enqueue("ok", delay=60)
+    settle_down(keeper)
+    keeper.round(time.time() + 61)
+    assert len(engine.spool.window()) == 1
+    assert path.exists()
