@@ -18,6 +18,7 @@ from .record import Record, decoded
 
 SHORTEST_LOOK: Final = 0.005
 LONGEST_LOOK: Final = 0.25
+"""Seconds between two looks at a job that is waited for: at first, and when it takes longer."""
 
 
 class JobHandle:

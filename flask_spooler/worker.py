@@ -65,7 +65,6 @@ PUT_OFF: Final = 2.0
 PUT_OFF_LEDGER: Final = 3.0
 """Seconds until a file is looked at again that met an unusable ledger."""
 
-
 LOG_PATIENCE: Final = 0.1
 """Seconds that lines of a log wait for the ledger while the task itself may want to use it."""
 
