@@ -28,7 +28,7 @@ from .window import Window
 
 
 @dataclass(frozen=True)
-class Place:
+class Submitted:
     """What became of one enqueued job: its id, and its name in the window if it stands there."""
 
     job_id: str
@@ -136,12 +136,12 @@ class SpoolEngine:
         try:
             self._write(jobs)
             with self.ledger.transaction() as rows:
-                places = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
-                replaced = [place.replaced for place in places.values() if place.replaced]
+                submitted = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
+                replaced = [each.replaced for each in submitted.values() if each.replaced]
                 if replaced:
                     # On the disk before the commit: what fails after that could not be undone.
-                    self._sync_places(list(places.values()))
-                waiting = [job for job in jobs if places[job.id].waits]
+                    self._sync_directories(list(submitted.values()))
+                waiting = [job for job in jobs if submitted[job.id].waits]
                 sleepers = self.window.fill(rows).sleepers if waiting else []
                 ring = bool(waiting) and self._needs_housekeeper(rows, waiting)
         except BaseException:
@@ -154,11 +154,11 @@ class SpoolEngine:
             self._bury(replaced)
             self._tell(replaced)
         else:
-            self._sync(jobs, places)
+            self._sync(jobs, submitted)
         _uwsgi.wake(sleepers)
         if ring:
             self.ring()
-        return [places[job.id].job_id for job in jobs]
+        return [submitted[job.id].job_id for job in jobs]
 
     def _were_started(self, jobs: list[Job]) -> bool:
         """Tell whether spoolers have all these jobs, although their enqueue failed.
@@ -178,7 +178,7 @@ class SpoolEngine:
         if together:
             self.spool.sync_written()
 
-    def _insert(self, rows: Transaction, job: Job, *, alone: bool) -> Place:
+    def _insert(self, rows: Transaction, job: Job, *, alone: bool) -> Submitted:
         """Rename one file to its place and insert its row, or return who holds its key."""
         holder = rows.holder_of(job.task, job.unique) if job.unique else None
         if holder is not None:
@@ -189,7 +189,7 @@ class SpoolEngine:
                     rows.replace(holder, job.id, job.enqueued_at)
                 case _:
                     self.spool.discard_written(job.id)
-                    return Place(holder, None, published=False)
+                    return Submitted(holder, None, published=False)
         window: str | None = None
         sleepers: list[int] = []
         if alone and not job.is_scheduled:
@@ -200,7 +200,7 @@ class SpoolEngine:
         # and there it would wait for the write lock.
         _uwsgi.wake(sleepers)
         rows.insert(job, SCHEDULED if job.is_scheduled else QUEUED, window)
-        return Place(job.id, window, published=True, replaced=holder)
+        return Submitted(job.id, window, published=True, replaced=holder)
 
     def _needs_housekeeper(self, rows: Transaction, waiting: list[Job]) -> bool:
         """Tell whether somebody waits whom only the housekeeper can see in time.
@@ -216,17 +216,17 @@ class SpoolEngine:
         seen, pool = rows.seen(), rows.pool()
         return not pool or len(seen.busy) + seen.ready < pool
 
-    def _sync(self, jobs: list[Job], places: dict[str, Place]) -> None:
-        published = [places[job.id] for job in jobs if places[job.id].published]
+    def _sync(self, jobs: list[Job], submitted: dict[str, Submitted]) -> None:
+        published = [submitted[job.id] for job in jobs if submitted[job.id].published]
         try:
-            self._sync_places(published)
+            self._sync_directories(published)
         except OSError:
             # Not on the disk for sure: take all of it back, unless a spooler has some already.
             if self._take_back(published):
                 raise
 
-    def _sync_places(self, places: list[Place]) -> None:
-        for in_window in {place.window is not None for place in places if place.published}:
+    def _sync_directories(self, submitted: list[Submitted]) -> None:
+        for in_window in {each.window is not None for each in submitted if each.published}:
             self.spool.sync_published(in_window=in_window)
 
     def _bury(self, replaced: list[str]) -> None:
@@ -244,7 +244,7 @@ class SpoolEngine:
                     facts = {"job_id": job_id, "task": row.task, "attempt": row.attempt}
                     announce(job_cancelled, self.app, **facts)
 
-    def _take_back(self, published: list[Place]) -> bool:
+    def _take_back(self, published: list[Submitted]) -> bool:
         """Withdraw jobs that may not be on the disk; False where it is too late: they do run.
 
         A crash before the commit leaves rows whose files are in ``tmp/`` again: whoever looks for
@@ -252,16 +252,16 @@ class SpoolEngine:
         """
         try:
             with self.ledger.transaction() as rows:
-                known = [rows.row(place.job_id) for place in published]
+                known = [rows.row(each.job_id) for each in published]
                 if any(row is None or row.attempt for row in known):
                     return False
-                for place in published:
-                    self.spool.withdraw(place.job_id)
-                    rows.delete(place.job_id)
+                for each in published:
+                    self.spool.withdraw(each.job_id)
+                    rows.delete(each.job_id)
         except LedgerError:
             return False
-        for place in published:
-            self.spool.discard_written(place.job_id)
+        for each in published:
+            self.spool.discard_written(each.job_id)
         return True
 
     def read_job(self, place: str, job_id: str) -> Job:
