@@ -20,6 +20,7 @@ from .callables import close, is_async, is_promise
 from .errors import OptionError
 from .job import Job
 from .record import Progress, Step, decoded
+from .schedule import is_finite
 from .steps import Steps
 
 P = ParamSpec("P")
@@ -92,7 +93,7 @@ class CurrentJob:
         and the newest wins. Raises `OptionError` for what is no finite number.
         """
         for name, value in (("done", done), ("total", total)):
-            if value is not None and not _is_number(value):
+            if value is not None and not is_finite(value):
                 raise OptionError(f"progress({name}=…)", "a finite number", value)
         if note is not None and not _is_text(note):
             raise OptionError("progress(note=…)", "text", note)
@@ -183,7 +184,3 @@ def _is_text(value: object) -> bool:
         return isinstance(value, str) and bool(value.encode() or True)
     except UnicodeEncodeError:
         return False
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -102,7 +102,12 @@ def _iso(text: str) -> datetime:
 
 
 def _is_number(value: object) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    return is_finite(value) and not isinstance(value, bool)
+
+
+def is_finite(value: object) -> bool:
+    """Tell whether this is a number that a float can hold; never raises."""
+    if not isinstance(value, (int, float)):
         return False
     try:
         return math.isfinite(value)
