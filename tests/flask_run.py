@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from tests.uwsgi.server import Server, wait_until
+from tests.uwsgi.server import Server, gone_at_the_end, run, wait_until
 
 APP = """
 import json
@@ -122,29 +120,33 @@ RUNS = "Spooler: jobs run in child process"
 class FlaskRun(Server):
     """One development server; `options` are those of `flask run`."""
 
-    stdin: int = subprocess.DEVNULL
     changes: int = 0
 
     @property
     def app(self) -> Path:
         return self.directory.parent / "app.py"
 
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "flask", "run", "--port", str(self.port), *self.options]
+
+    @property
+    def home(self) -> Path:
+        return self.app.parent
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {**super().variables, "FLASK_SPOOLER_DURABILITY": "process"}
+
+    @property
+    def last_words(self) -> str:
+        lines = [line for line in self.log.splitlines() if '"GET /jobs/' not in line]
+        return "\n".join(lines[-100:])
+
     def start(self, *, wait: bool = True) -> None:
         if not self.app.exists():
             self.app.write_text(APP)
-        words = [sys.executable, "-m", "flask", "run", "--port", str(self.port), *self.options]
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                words,
-                cwd=self.app.parent,
-                env={**self.variables, "FLASK_SPOOLER_DURABILITY": "process"},
-                stdin=self.stdin,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        if wait:
-            wait_until(self.answers, timeout=60)
+        super().start(wait=wait)
 
     def change(self, more: str = "") -> None:
         """Change the code, so that the reloader sees it whenever it has looked last.
@@ -163,13 +165,10 @@ class FlaskRun(Server):
 
     def enqueue(self, task: str, *arguments: Any, delay: float | None = None) -> str:
         query = "" if delay is None else f"?delay={delay}"
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/tasks/{task}{query}",
-            data=json.dumps(arguments).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return str(json.load(answer)["id"])
+        body = json.dumps(arguments).encode()
+        answer = self.post(f"/tasks/{task}{query}", body, "application/json")
+        assert answer.status == 200, answer
+        return str(answer.json["id"])
 
     def ended(self, job_id: str, timeout: float = 60) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
@@ -189,16 +188,8 @@ class FlaskRun(Server):
 
     def beside(self, *words: str) -> str:
         """Run a `flask` command beside the server and return what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", *words],
-            cwd=self.app.parent,
-            env=self.variables,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return done.stdout
+        command = [sys.executable, "-m", "flask", *words]
+        return run(command, cwd=self.home, env=self.variables).stdout
 
     def children(self) -> list[int]:
         """The living processes that run jobs."""
@@ -229,10 +220,5 @@ def flask_runs_in(directory: Path) -> Iterator[Callable[..., FlaskRun]]:
         server.start(wait=wait)
         return server
 
-    try:
+    with gone_at_the_end(servers):
         yield start
-    finally:
-        for server in servers:
-            server.kill()
-            lines = [line for line in server.log.splitlines() if '"GET /jobs/' not in line]
-            print("\n".join(lines[-100:]))  # pytest shows it where the test has failed

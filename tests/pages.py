@@ -53,7 +53,7 @@ import pytest
 import yaml
 from flask import Flask
 from markdown_it import MarkdownIt
-from server import free_port, wait_until
+from server import free_port, launch, wait_until
 
 from flask_spooler import Spooler
 from flask_spooler.eager import run_next
@@ -247,16 +247,8 @@ class Reader:
 
     def _serve(self, command: str) -> None:
         self.stop()
-        with (self.notes / "server.log").open("ab") as log:
-            self.server = subprocess.Popen(
-                ["bash", "-c", f"{self._restored}\nexec {command}"],
-                cwd=self.folder,
-                env=self.variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        words = ["bash", "-c", f"{self._restored}\nexec {command}"]
+        self.server = launch(words, self._log_file, cwd=self.folder, env=self.variables)
         wait_until(self._answers, timeout=60)
 
     def _answers(self) -> bool:
@@ -303,8 +295,12 @@ class Reader:
     @property
     def log(self) -> str:
         """What the server said last, for a test that has failed."""
-        file = self.notes / "server.log"
-        return file.read_text(errors="replace")[-2_000:] if file.exists() else ""
+        there = self._log_file.exists()
+        return self._log_file.read_text(errors="replace")[-2_000:] if there else ""
+
+    @property
+    def _log_file(self) -> Path:
+        return self.notes / "server.log"
 
 
 @contextlib.contextmanager

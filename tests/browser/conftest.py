@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "uwsgi"))
-
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from server import ROOT, Server
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from server import Server
+from server import Server, gone_at_the_end
 from standstill import Standstill
 
 
@@ -29,12 +25,8 @@ def servers_in(directory: Path) -> Iterator[Callable[..., Server]]:
         server.start()
         return server
 
-    try:
+    with gone_at_the_end(servers):
         yield start
-    finally:
-        for server in servers:
-            server.kill()
-            print(server.log[-8_000:])  # pytest shows it where the test has failed
 
 
 @pytest.fixture

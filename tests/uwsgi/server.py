@@ -1,4 +1,9 @@
-"""A real uWSGI server for a test: its own port, its own spool, ended by its own process id."""
+"""A real server for a test: its own port, its own spool, ended by its own process id.
+
+`Server` is uWSGI's, and what the other servers of these tests are made of. `launch`, `run`,
+`wait_until` and `gone_at_the_end` are the one way to start a process, to ask one, to wait and to
+leave nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +16,9 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,13 +65,48 @@ def free_port() -> int:
         return port
 
 
+def launch(
+    words: Sequence[str],
+    log_file: Path,
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start a process at the head of a session of its own, which writes into a file."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            words,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def run(
+    words: Sequence[str], *, cwd: Path, env: Mapping[str, str], check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it printed."""
+    return subprocess.run(
+        words, cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=check
+    )
+
+
 @dataclass
 class Answer:
-    """What the server answered to one request."""
+    """What the server answered to one request, where redirects led."""
 
     status: int
     headers: dict[str, str]
-    text: str
+    body: bytes
+    address: str
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
     @property
     def json(self) -> Any:
@@ -85,6 +126,7 @@ class Server:
     spooler_import: str = "jobs"
     flask_app: str = "jobs"
     port: int = field(default_factory=free_port)
+    stdin: int = subprocess.DEVNULL
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,29 +142,32 @@ class Server:
             **self.environment,
         }
 
+    @property
+    def command(self) -> list[str]:
+        """What starts the server."""
+        return [
+            str(UWSGI),
+            "--ini",
+            self.ini,
+            "--pythonpath",
+            str(HERE),
+            "--spooler-import",
+            self.spooler_import,
+            "--disable-logging",  # of requests: one line for each look at a job
+            *WHEEL,
+            *self.options,
+        ]
+
+    @property
+    def home(self) -> Path:
+        """Where the server is started, and commands beside it."""
+        return ROOT
+
     def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it answers, unless it is not expected to."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    str(UWSGI),
-                    "--ini",
-                    self.ini,
-                    "--pythonpath",
-                    str(HERE),
-                    "--spooler-import",
-                    self.spooler_import,
-                    "--disable-logging",  # of requests: one line for each look at a job
-                    *WHEEL,
-                    *self.options,
-                ],
-                cwd=ROOT,
-                env=self.variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        self.process = launch(
+            self.command, self.log_file, cwd=self.home, env=self.variables, stdin=self.stdin
+        )
         if wait:
             wait_until(self.answers, timeout=60)
 
@@ -182,6 +227,11 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace")
 
+    @property
+    def last_words(self) -> str:
+        """The end of the log, for a test that has failed."""
+        return self.log[-8_000:]
+
     def seen(self, text: str, times: int = 1, after: int = 0, timeout: float = 30) -> float:
         """Wait until the log says `text` that often behind place `after`; return the time."""
         wait_until(lambda: self.log[after:].count(text) >= times, timeout)
@@ -210,20 +260,24 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def get(self, path: str, method: str = "GET", body: bytes | None = None) -> Answer:
-        """Send one request; an error status is an answer like any other."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data=body, method=method
-        )
+    def get(
+        self, path: str, method: str = "GET", body: bytes | None = None, kind: str = ""
+    ) -> Answer:
+        """Send one request, with a body of this content type; an error is an answer like any."""
+        base = f"http://127.0.0.1:{self.port}"
+        request = urllib.request.Request(urllib.parse.urljoin(base, path), body, method=method)
+        if kind:
+            request.add_header("Content-Type", kind)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return Answer(answer.status, dict(answer.headers), answer.read().decode())
+            answer = urllib.request.urlopen(request, timeout=30)
         except urllib.error.HTTPError as error:
-            with error:
-                return Answer(error.code, dict(error.headers), error.read().decode())
+            answer = error
+        with answer:
+            address = answer.geturl().removeprefix(base)
+            return Answer(answer.status, dict(answer.headers), answer.read(), address)
 
-    def post(self, path: str, body: bytes | None = None) -> Answer:
-        return self.get(path, method="POST", body=body)
+    def post(self, path: str, body: bytes | None = None, kind: str = "") -> Answer:
+        return self.get(path, method="POST", body=body, kind=kind)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as the server shows it."""
@@ -243,15 +297,8 @@ class Server:
 
     def python(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a plain Python process beside the server, with its settings."""
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=ROOT,
-            env={**self.variables, "PYTHONPATH": f"{HERE}:{ROOT}"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=check,
-        )
+        variables = {**self.variables, "PYTHONPATH": f"{HERE}:{ROOT}"}
+        return run([sys.executable, *words], cwd=self.home, env=variables, check=check)
 
     def pids(self, what: str) -> list[int]:
         """The processes that uWSGI said it spawned, of one kind, the living ones.
@@ -266,6 +313,20 @@ class Server:
         numbers = [int(line.split("pid")[1].strip(" :")
                        .split(",")[0].split(")")[0]) for line in lines]  # fmt: skip
         return [number for number in dict.fromkeys(numbers) if number in living]
+
+
+@contextlib.contextmanager
+def gone_at_the_end(servers: Iterable[Server]) -> Iterator[None]:
+    """Kill at the end all servers that were added by then, and print what they said last.
+
+    pytest shows that where the test has failed.
+    """
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.kill()
+            print(server.last_words)
 
 
 @contextlib.contextmanager

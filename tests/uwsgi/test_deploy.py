@@ -23,7 +23,7 @@ import msgspec
 import pytest
 import yaml
 from jobs import notes
-from server import ROOT, Server, client, ended, free_port, wait_until
+from server import ROOT, Server, client, ended, free_port, gone_at_the_end, wait_until
 from standstill import Standstill
 
 from flask_spooler.config import Config
@@ -70,12 +70,8 @@ def deploy(place: Path) -> Iterator[Deploy]:
             wait_until(lambda: noted(place / "spool" / name))
         return server
 
-    try:
+    with gone_at_the_end(servers):
         yield start
-    finally:
-        for server in servers:
-            server.kill()
-            print(server.log[-8_000:])
 
 
 def noted(file: Path) -> bool:

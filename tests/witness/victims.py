@@ -10,7 +10,6 @@ import os
 import re
 import select
 import signal
-import subprocess
 from pathlib import Path
 
 from tests.uwsgi.server import ROOT, UWSGI, Server, free_port, wait_until
@@ -50,36 +49,28 @@ class WitnessServer(Server):
     _read_to = 0
     _roles: dict[int, str]
 
-    def start(self) -> None:
+    @property
+    def command(self) -> list[str]:
+        """What starts the server, on an ini that is written for it."""
+        ini = derived_ini(self.log_file.parent)
+        return [str(UWSGI), "--ini", str(ini), *self.options]
+
+    def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it answers; on another port where its own was taken.
 
         Ports of other tests' connections are as likely as any, and ours is free while we are dead.
         """
         for _ in range(PORTS_TRIED):
             try:
-                self._start_here()
+                self._roles = {}
+                self._read_to = self.log_file.stat().st_size if self.log_file.exists() else 0
+                super().start(wait=wait)
                 return
             except AssertionError:
                 if "Address already in use" not in self._fresh_log():
                     raise
                 self.port = free_port()
         raise AssertionError(f"no free port found in {PORTS_TRIED} tries")
-
-    def _start_here(self) -> None:
-        self._roles = {}
-        self._read_to = self.log_file.stat().st_size if self.log_file.exists() else 0
-        ini = derived_ini(self.log_file.parent)
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(UWSGI), "--ini", str(ini), *self.options],
-                cwd=ROOT,
-                env=self.variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_until(self.answers, timeout=30)
 
     def _fresh_log(self) -> str:
         with self.log_file.open("rb") as log:
