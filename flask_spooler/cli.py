@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
 import click
@@ -79,6 +79,14 @@ def _used() -> AppState:
     if not state.engine.spool.exists():
         raise SpoolMissing(str(state.engine.spool.root))
     return state
+
+
+def _job_ids(states: Set[str]) -> Callable[[F], F]:
+    """Take one id or more; a shell completes those of jobs in these states."""
+    complete = completion.job_ids(*sorted(states))
+    return click.argument(
+        "job_ids", nargs=-1, required=True, metavar="ID…", shell_complete=complete
+    )
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -227,13 +235,7 @@ def stats(as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument(
-    "job_ids",
-    nargs=-1,
-    required=True,
-    metavar="ID…",
-    shell_complete=completion.job_ids(*sorted(set(STATES) - FINAL)),
-)
+@_job_ids(set(STATES) - FINAL)
 @as_json
 @_command
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
@@ -264,13 +266,7 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.argument(
-    "job_ids",
-    nargs=-1,
-    required=True,
-    metavar="ID…",
-    shell_complete=completion.job_ids(*sorted(FINAL)),
-)
+@_job_ids(FINAL)
 @as_json
 @_command
 def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
