@@ -22,6 +22,7 @@ from flask_spooler.development.child import keep_order_in_forks
 from flask_spooler.development.seat import keeping
 from tests.flask_run import RUNS, FlaskRun, flask_runs_in
 from tests.helpers import in_child, wait_until
+from tests.uwsgi.server import outcomes
 
 StartFlask = Callable[..., FlaskRun]
 
@@ -42,10 +43,6 @@ def flask_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskRun]:
         server = start("--debug")
         server.runs()
         yield server
-
-
-def outcomes(job: dict[str, Any]) -> list[str]:
-    return [attempt["outcome"] for attempt in job["attempts"]]
 
 
 def test_a_job_runs_in_a_child_process_and_both_say_so(flask_run: FlaskRun) -> None:

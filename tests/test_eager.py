@@ -16,6 +16,7 @@ from flask_spooler import Spooler, current_job, operations
 from flask_spooler.dispatch import Desk
 from flask_spooler.eager import hand_over, run_next
 from tests.helpers import in_child
+from tests.uwsgi.server import outcomes
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -126,7 +127,7 @@ def test_a_job_whose_process_died_is_run_again(desk: Desk, spooler: Spooler) -> 
     (file,) = desk.worker.engine.spool.window()
     assert hand_over(desk, file.name)
     assert job.state == "succeeded"
-    assert [each["outcome"] for each in job.as_dict()["attempts"]] == ["interrupted", "succeeded"]
+    assert outcomes(job) == ["interrupted", "succeeded"]
 
 
 def test_a_file_that_another_process_has_locked_is_left_alone(desk: Desk, spooler: Spooler) -> None:

@@ -24,7 +24,6 @@ from sqlalchemy import text
 from flask_spooler import (
     SPOOL_RETRY,
     Discard,
-    JobHandle,
     JobTimeout,
     OptionError,
     Retry,
@@ -40,6 +39,7 @@ from flask_spooler.private import PrivateSpool
 from flask_spooler.state import AppState
 from flask_spooler.testing import SpoolerJobs, TaskFailed, spooler_jobs
 from tests.helpers import in_child
+from tests.uwsgi.server import outcomes
 
 HOUR = 3600.0
 
@@ -75,10 +75,6 @@ def jobs(app: Flask) -> Iterator[SpoolerJobs]:
 def directory(app: Flask) -> Path:
     state: AppState = app.extensions["spooler"]
     return state.engine.spool.root
-
-
-def outcomes(job: JobHandle) -> list[str]:
-    return [attempt["outcome"] for attempt in job.as_dict()["attempts"]]
 
 
 # Running what is due.

@@ -344,3 +344,9 @@ def ended(job: JobHandle, timeout: float = 60) -> dict[str, Any]:
     """Wait for the end of a job and return it whole."""
     job.wait(timeout)
     return job.as_dict()
+
+
+def outcomes(job: JobHandle | dict[str, Any]) -> list[str]:
+    """How each attempt of a job has ended, as far as it has."""
+    shown = job if isinstance(job, dict) else job.as_dict()
+    return [attempt["outcome"] for attempt in shown["attempts"]]

@@ -12,7 +12,7 @@ from typing import Any
 import jobs
 import pytest
 from jobs import notes
-from server import Server, client, ended, wait_until
+from server import Server, client, ended, outcomes, wait_until
 from standstill import Standstill
 
 Start = Callable[..., Server]
@@ -85,7 +85,7 @@ def test_a_job_that_always_fails_is_dead_after_its_attempts_and_says_why(
         job = ended(jobs.always_fails.enqueue(str(out)))
     assert job["state"] == "dead"
     assert (job["attempt"], job["max_attempts"]) == (3, 3)
-    assert [a["outcome"] for a in job["attempts"]] == ["failed"] * 3
+    assert outcomes(job) == ["failed"] * 3
     assert len(notes(out)) == 3
     wait_until(lambda: server.files() == [f"dead/{job['id']}"])
     shown = server.flask("spooler", "show", job["id"]).stdout
@@ -117,7 +117,7 @@ def test_a_job_that_raises_retry_runs_again_after_that_delay(
     out = tmp_path / "out"
     with client(jobs.spooler, server.directory):
         job = ended(jobs.asks_again.enqueue(str(out), 0.5))
-    assert [a["outcome"] for a in job["attempts"]] == ["failed", "succeeded"]
+    assert outcomes(job) == ["failed", "succeeded"]
     first, second = (float(line[1]) for line in notes(out))
     assert 0.5 <= second - first < 1.0 + standstill.seconds
     assert job["error"] is None
@@ -132,7 +132,7 @@ def test_a_job_that_returns_spool_retry_runs_again_and_spool_ok_ends_it(
         job = ended(jobs.answers_retry.enqueue(str(out)))
     assert job["state"] == "succeeded"
     assert job["result"] is None
-    assert [a["outcome"] for a in job["attempts"]] == ["failed", "succeeded"]
+    assert outcomes(job) == ["failed", "succeeded"]
     first, second = (float(line[1]) for line in notes(out))
     assert 0.2 <= second - first < 1.0 + standstill.seconds
 
@@ -142,7 +142,7 @@ def test_a_job_that_discards_itself_is_dead_at_once_with_its_reason(start_server
     with client(jobs.spooler, server.directory):
         job = ended(jobs.discards.enqueue())
     assert job["state"] == "dead"
-    assert [a["outcome"] for a in job["attempts"]] == ["failed"]
+    assert outcomes(job) == ["failed"]
     assert job["error"]["type"] == "Discard"
     assert job["error"]["message"] == "no such customer"
     wait_until(lambda: server.files() == [f"dead/{job['id']}"])

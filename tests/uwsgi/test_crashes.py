@@ -14,7 +14,7 @@ from pathlib import Path
 import jobs
 import pytest
 from jobs import notes
-from server import Server, client, ended, wait_until
+from server import Server, client, ended, outcomes, wait_until
 from standstill import Standstill
 
 Start = Callable[..., Server]
@@ -45,7 +45,7 @@ def test_a_job_whose_spooler_is_killed_mid_run_is_tried_again(
         killed_at = kill_process(first, server)
         job = ended(handle)
     assert job["state"] == "succeeded"
-    assert [a["outcome"] for a in job["attempts"]] == ["crashed", "succeeded"]
+    assert outcomes(job) == ["crashed", "succeeded"]
     assert str(first) in job["attempts"][0]["error"]["message"]
     start, again, end = notes(out)
     assert [line[0] for line in (start, again, end)] == ["start", "start", "end"]
@@ -101,7 +101,7 @@ def test_a_job_that_kills_itself_is_dead_after_three_runs_and_hinders_no_other(
             waits.append(other["started_at"] - other["enqueued_at"])
             assert len(notes(deadly)) <= 3
         job = ended(handle)
-    assert [a["outcome"] for a in job["attempts"]] == ["crashed"] * 3
+    assert outcomes(job) == ["crashed"] * 3
     assert job["error"]["type"] == "ProcessDied"
     runs = [float(line[1]) for line in notes(deadly)]
     assert len(runs) == 3
@@ -125,7 +125,7 @@ def test_a_job_that_ends_its_process_in_another_way_is_dead_too(
     with client(jobs.spooler, server.directory):
         job = ended(jobs.kill_itself.enqueue(str(tmp_path / "deadly"), number))
         assert job["state"] == "dead"
-        assert [a["outcome"] for a in job["attempts"]] == ["crashed"]
+        assert outcomes(job) == ["crashed"]
         assert len(notes(tmp_path / "deadly")) == 1
         assert ended(jobs.write.enqueue(str(tmp_path / "out")))["state"] == "succeeded"
 
@@ -144,7 +144,7 @@ def test_a_server_killed_under_load_keeps_every_job_that_it_has_accepted(
         assert long.state == "running"
         server.start()
         job = ended(long, 30)
-        assert [a["outcome"] for a in job["attempts"]] == ["interrupted", "succeeded"]
+        assert outcomes(job) == ["interrupted", "succeeded"]
         assert [line[0] for line in notes(out)] == ["start", "start", "end"]
         for job_id in accepted:
             server.succeeded(job_id, timeout=60)

@@ -23,7 +23,7 @@ import msgspec
 import pytest
 import yaml
 from jobs import notes
-from server import ROOT, Server, client, ended, free_port, gone_at_the_end, wait_until
+from server import ROOT, Server, client, ended, free_port, gone_at_the_end, outcomes, wait_until
 from standstill import Standstill
 
 from flask_spooler.config import Config
@@ -92,10 +92,6 @@ def not_right(server: Server, *words: str) -> list[str]:
 
 def running(path: Path, count: int = 1) -> None:
     wait_until(lambda: sum(line[0] == "start" for line in notes(path)) >= count)
-
-
-def outcomes(job: Any) -> list[str]:
-    return [attempt["outcome"] for attempt in job.as_dict()["attempts"]]
 
 
 # --- one server -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import jobs
 import pytest
-from server import Server, client, ended
+from server import Server, client, ended, outcomes
 
 import flask_spooler
 from flask_spooler.errors import PayloadTooLarge
@@ -33,7 +33,7 @@ def test_a_task_that_ends_badly_is_dead_with_its_error_and_the_next_one_runs(
     with client(jobs.spooler, server.directory):
         job = ended(jobs.end_badly.enqueue(way))
         assert job["state"] == "dead"
-        assert [a["outcome"] for a in job["attempts"]] == ["failed"]
+        assert outcomes(job) == ["failed"]
         assert job["error"]["type"] == FAILED[way]
         assert job["error"]["message"] is not None
         assert ended(jobs.end_badly.enqueue("well"))["state"] == "succeeded"
@@ -46,7 +46,7 @@ def test_a_task_that_ends_its_process_is_a_crash_and_the_next_one_runs(
     with client(jobs.spooler, server.directory):
         job = ended(jobs.end_badly.enqueue(way))
         assert job["state"] == "dead"
-        assert [a["outcome"] for a in job["attempts"]] == ["crashed"]
+        assert outcomes(job) == ["crashed"]
         assert ended(jobs.end_badly.enqueue("well"))["state"] == "succeeded"
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import jobs
 import pytest
 from jobs import notes
-from server import Server, client, ended, free_port, wait_until
+from server import Server, client, ended, free_port, outcomes, wait_until
 from standstill import Standstill
 
 from flask_spooler.job import encode_packet, new_id
@@ -114,7 +114,7 @@ def test_a_segfaulting_job_runs_three_times_seconds_apart_and_holds_nobody_up(
             assert ended(job, 60)["state"] == "succeeded"
         shown = ended(poison, 40)
     assert shown["state"] == "dead"
-    assert [a["outcome"] for a in shown["attempts"]] == ["crashed"] * 3
+    assert outcomes(shown) == ["crashed"] * 3
     assert "its process died" in shown["error"]["message"]
     times = [float(line[1]) for line in notes(tmp_path / "poison")]
     assert len(times) == 3
@@ -138,7 +138,7 @@ def test_a_job_that_takes_the_whole_server_down_each_time_ends_dead(
             server.port = free_port()  # the old one may be somebody else's by now
             server.start(wait=False)
         shown = job.as_dict()
-    assert [a["outcome"] for a in shown["attempts"]] == ["interrupted"] * 10
+    assert outcomes(shown) == ["interrupted"] * 10
     assert len(notes(tmp_path / "out")) == 10
 
 

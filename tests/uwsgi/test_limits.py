@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jobs
 from jobs import notes
-from server import ROOT, Server, client, ended, wait_until
+from server import ROOT, Server, client, ended, outcomes, wait_until
 from standstill import Standstill
 
 Start = Callable[..., Server]
@@ -23,7 +23,7 @@ def test_a_task_beyond_its_timeout_is_stopped_with_a_traceback(
     with client(jobs.spooler, server.directory):
         job = ended(jobs.too_slow.enqueue(str(tmp_path / "out")))
     assert job["state"] == "dead"
-    assert [a["outcome"] for a in job["attempts"]] == ["timed_out"]
+    assert outcomes(job) == ["timed_out"]
     assert job["error"]["type"] == "JobTimeout"
     assert "0.5 s" in job["error"]["message"]
     assert "time.sleep(10)" in job["error"]["traceback"]
@@ -39,7 +39,7 @@ def test_a_task_that_hangs_in_c_is_killed_at_its_hard_timeout(
         task = jobs.hangs_in_c.using(hard_timeout=1, max_attempts=1)
         job = ended(task.enqueue(str(tmp_path / "out")))
     assert job["state"] == "dead"
-    assert [a["outcome"] for a in job["attempts"]] == ["timed_out"]
+    assert outcomes(job) == ["timed_out"]
     assert "hard timeout of 1 s" in job["error"]["message"]
 
 
@@ -48,7 +48,7 @@ def test_a_hard_timeout_ends_with_its_job(start_server: Start, tmp_path: Path) -
     with client(jobs.spooler, server.directory):
         ended(jobs.write.using(hard_timeout=1).enqueue(str(tmp_path / "out")))
         job = ended(jobs.hold.enqueue(str(tmp_path / "out"), 3))
-    assert [a["outcome"] for a in job["attempts"]] == ["succeeded"]
+    assert outcomes(job) == ["succeeded"]
 
 
 def test_a_waiting_job_that_is_cancelled_never_runs_and_can_be_retried(
@@ -97,7 +97,7 @@ def test_a_running_job_is_aborted_from_any_process_even_if_it_swallows_exception
         server.flask("spooler", "cancel", job.id)
         shown = ended(job)
     assert shown["state"] == "cancelled"
-    assert [a["outcome"] for a in shown["attempts"]] == ["cancelled"]
+    assert outcomes(shown) == ["cancelled"]
     assert shown["finished_at"] - cancelled < 5 + standstill.seconds
     assert [line[0] for line in notes(tmp_path / "out")] == ["start"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jobs
 import pytest
 from jobs import notes
-from server import Server, client, ended, wait_until
+from server import Server, client, ended, outcomes, wait_until
 
 Start = Callable[..., Server]
 
@@ -26,8 +26,7 @@ def test_a_task_of_ten_steps_killed_at_each_of_them_does_each_once(
     assert [job["state"] for job in found] == ["succeeded"] * 10
     assert [job["result"] for job in found] == [list(range(10))] * 10
     for number, job in enumerate(found):
-        outcomes = [attempt["outcome"] for attempt in job["attempts"]]
-        assert outcomes == ["crashed", "succeeded"]
+        assert outcomes(job) == ["crashed", "succeeded"]
         effects = Counter(int(step) for _, step in notes(tmp_path / f"out-{number}"))
         assert effects == {n: 2 if inside and n == number else 1 for n in range(10)}
         assert [step["name"] for step in job["steps"]] == [f"step {n}" for n in range(10)]
@@ -58,5 +57,5 @@ def test_a_job_goes_on_with_its_steps_after_the_whole_server_was_killed(
         gate.touch()
         server.start()
         job = ended(handle, timeout=60)
-    assert [attempt["outcome"] for attempt in job["attempts"]] == ["interrupted", "succeeded"]
+    assert outcomes(job) == ["interrupted", "succeeded"]
     assert [words[0] for words in notes(out)] == ["before", "after"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import jobs
 import pytest
 from jobs import notes
-from server import Server, client, ended, wait_until
+from server import Server, client, ended, outcomes, wait_until
 from standstill import Standstill
 
 from flask_spooler import operations
@@ -63,7 +63,7 @@ def test_a_stop_waits_no_longer_than_the_grace(
         assert time.monotonic() - asked < 30 + standstill.seconds
         server.start()
         running(tmp_path / "out", 2)
-        assert [a["outcome"] for a in job.as_dict()["attempts"]] == ["interrupted"]
+        assert outcomes(job) == ["interrupted"]
 
 
 def test_a_reload_interrupts_without_charge_and_runs_the_job_again_at_once(
@@ -77,7 +77,7 @@ def test_a_reload_interrupts_without_charge_and_runs_the_job_again_at_once(
         server.send(signal.SIGHUP)
         shown = ended(job)
     assert shown["state"] == "succeeded"
-    assert [a["outcome"] for a in shown["attempts"]] == ["interrupted", "succeeded"]
+    assert outcomes(shown) == ["interrupted", "succeeded"]
     assert shown["started_at"] - reloaded < 8 + standstill.seconds
 
 
@@ -93,8 +93,7 @@ def test_a_drain_before_a_reload_interrupts_nothing(start_server: Start, tmp_pat
         assert later.state == "queued"
         server.send(signal.SIGHUP)
         assert ended(later)["attempts"] == [ended(later)["attempts"][0]]
-        outcomes = [a["outcome"] for j in (running_job, later) for a in j.as_dict()["attempts"]]
-    assert outcomes == ["succeeded", "succeeded"]
+        assert [*outcomes(running_job), *outcomes(later)] == ["succeeded", "succeeded"]
 
 
 def test_a_drain_can_be_taken_back(start_server: Start, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import jobs
 from jobs import notes
-from server import Server, client, ended, wait_until
+from server import Server, client, ended, outcomes, wait_until
 from standstill import Standstill
 
 from flask_spooler import JobHandle, operations
@@ -53,10 +53,6 @@ def running_taken(server: Server, out: Path, *handles: JobHandle) -> list[int]:
     return [int(line[3]) for line in starts(out) if line[2] in ids]
 
 
-def outcomes(handle: JobHandle) -> list[str]:
-    return [attempt["outcome"] for attempt in handle.as_dict()["attempts"]]
-
-
 def all_ended(state: AppState) -> bool:
     counts = state.engine.ledger.counts()
     return not any(of["queued"] + of["running"] for of in counts.values())
@@ -77,18 +73,12 @@ def test_a_taken_job_whose_spooler_is_killed_is_tried_again_as_a_crash(
         job = ended(handle)
         assert ended(behind)["state"] == "succeeded"
     assert job["state"] == "succeeded"
-    assert outcomes_of(job) == ["crashed", "succeeded"]
+    assert outcomes(job) == ["crashed", "succeeded"]
     assert str(pid) in job["attempts"][0]["error"]["message"]
     first, again = starts(out)
     assert killed < float(again[1]) < killed + 5
     assert (first[4], again[4]) == ("1", "2")
     wait_until(lambda: server.files() == [])
-
-
-def outcomes_of(job: dict[str, object]) -> list[str]:
-    attempts = job["attempts"]
-    assert isinstance(attempts, list)
-    return [attempt["outcome"] for attempt in attempts]
 
 
 def test_a_job_that_kills_its_spooler_after_it_was_taken_is_dead_after_three_runs(
@@ -104,7 +94,7 @@ def test_a_job_that_kills_its_spooler_after_it_was_taken_is_dead_after_three_run
         for other in behind:
             assert ended(other)["state"] == "succeeded"
     assert job["state"] == "dead"
-    assert outcomes_of(job) == ["crashed"] * 3
+    assert outcomes(job) == ["crashed"] * 3
     runs = [float(line[1]) for line in notes(deadly)]
     assert len(runs) == 3
     assert runs[2] - runs[1] > 1.9, "the second crash in a row must wait for its lease"
