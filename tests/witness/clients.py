@@ -2,7 +2,8 @@
 
 A client writes INTENT before its request and ACK after a 202, and nothing where the connection
 broke: then it knows nothing. The watcher writes down each final state when it first sees it, and
-tells the clients how many jobs are unfinished, so that they never run far ahead.
+unfinished jobs of one key when it sees several. It tells the clients how many jobs are unfinished,
+so that they never run far ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import http.client
 import json
 import random
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,11 +27,13 @@ BACKLOG = 400
 
 LOOK = 0.25
 TOKEN = "json_extract(CAST(kwargs AS TEXT), '$.token')"
+KEY = "json_extract(CAST(kwargs AS TEXT), '$.key')"
 
 
 def intend(wish: Wish, log: Log) -> None:
     for payload in wish.payloads:
-        log.write("INTENT", payload.token, payload.hash, f"{payload.due:.6f}")
+        due, promises = f"{payload.due:.6f}", wish.promises(payload)
+        log.write("INTENT", payload.token, payload.hash, due, *promises)
 
 
 def acknowledge(wish: Wish, ids: list[str], log: Log) -> None:
@@ -41,6 +44,11 @@ def acknowledge(wish: Wish, ids: list[str], log: Log) -> None:
 def refuse(wish: Wish, log: Log) -> None:
     for payload in wish.payloads:
         log.write("REFUSED", payload.token)
+
+
+def turn_away(wish: Wish, holder: str, log: Log) -> None:
+    for payload in wish.payloads:
+        log.write("DUPLICATE", payload.token, holder)
 
 
 def submit(wish: Wish, port: int, log: Log) -> str:
@@ -60,6 +68,8 @@ def submit(wish: Wish, port: int, log: Log) -> str:
         acknowledge(wish, json.loads(text)["ids"], log)
     elif answer.status == 503:
         refuse(wish, log)
+    elif answer.status == 409:
+        turn_away(wish, json.loads(text)["holder"], log)
     return str(answer.status)
 
 
@@ -71,6 +81,7 @@ class Watcher:
         self._ledger = ledger
         self._log = log
         self._seen: dict[str, str] = {}
+        self._looks = 0
         self._connection: apsw.Connection | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -85,8 +96,25 @@ class Watcher:
             if token is not None and self._seen.get(job_id) != state:
                 self._seen[job_id] = state
                 self._log.write("FINAL", token, state)
+        self._look_at_keys()
         self.unfinished = run("SELECT count(*) FROM jobs WHERE finished_at IS NULL").get
         return self.unfinished
+
+    def _look_at_keys(self) -> None:
+        self._looks += 1
+        holders: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        how = (
+            "CASE WHEN unique_key IS NOT NULL THEN 'holds'"
+            " WHEN state = 'running' AND cancel_asked THEN 'replaced' ELSE 'without' END"
+        )
+        columns = f"SELECT {KEY}, {TOKEN}, {how} FROM jobs"
+        found = self._connected().execute(f"{columns} WHERE finished_at IS NULL").fetchall()
+        for key, token, held in found:
+            if key:
+                holders[key].append((token, held))
+        for key, several in holders.items():
+            for token, held in several if len(several) > 1 else ():
+                self._log.write("BESIDE", self._looks, key, token, held)
 
     def _connected(self) -> apsw.Connection:
         if self._connection is None:

@@ -15,10 +15,10 @@ import threading
 import time
 import traceback
 
-from flask_spooler import EnqueueError
+from flask_spooler import DuplicateJob, EnqueueError
 from flask_spooler.failpoints import reach
 
-from .clients import acknowledge, intend, refuse
+from .clients import acknowledge, intend, refuse, turn_away
 from .faults import Fault, arm
 from .killer import ENQUEUE_STEPS
 from .payload import Wish, any_wish
@@ -34,6 +34,9 @@ def wish_for(wish: Wish) -> None:
         ids = submit([vars(payload) for payload in wish.payloads], wish.options)
     except EnqueueError:
         refuse(wish, logs.client)
+        return
+    except DuplicateJob as error:
+        turn_away(wish, error.job_id, logs.client)
         return
     reach("enqueue.returned")
     acknowledge(wish, ids, logs.client)

@@ -23,6 +23,8 @@ STEPS = {
         "uwsgi.handed",
         "ledger.begin",
         "ledger.commit",
+        "step.effect",
+        "step.returned",
         "task.ended",
         "promote.rename",
         "demote.rename",

@@ -7,18 +7,33 @@ import json
 import random
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SHARED_KEYS = tuple(f"shared-{n}" for n in range(4))
+"""Keys under which a second enqueue gets the first job or is refused."""
+
+REPLACED_KEYS = tuple(f"replaced-{n}" for n in range(4))
+"""Keys under which it may also take the first one's place."""
+
+KEYS = SHARED_KEYS + REPLACED_KEYS
+TAGS = ("import", "user:5", "user:55", "User:5", "100%", "a_b", "it's", '"quoted"', "-", "é")
 
 
 @dataclass(frozen=True)
 class Payload:
-    """The arguments of one job; `again` is how many times it asks to be run once more."""
+    """The arguments of one job; `again` is how many times it asks to be run once more.
+
+    `key` is its unique key, once more: a job that has lost it can be told by this.
+    """
 
     token: str
     seconds: float
     due: float
     again: int = 0
     filler: str = ""
+    steps: int = 0
+    key: str = ""
 
     @property
     def hash(self) -> str:
@@ -31,7 +46,14 @@ class Wish:
     """Jobs to be enqueued together and how: `options` are those of `Task.using`."""
 
     payloads: tuple[Payload, ...]
-    options: dict[str, float]
+    options: dict[str, Any]
+
+    def promises(self, payload: Payload) -> list[str]:
+        """Return what is promised of one of the jobs, in the words of the client's log."""
+        words = [f"tag={tag}" for tag in self.options.get("tags", ())]
+        if payload.key:
+            words += [f"key={payload.key}", f"policy={self.options['on_duplicate']}"]
+        return [*words, f"steps={payload.steps}"]
 
 
 def calm_wish(dice: random.Random) -> Wish:
@@ -47,17 +69,37 @@ def any_wish(who: str, dice: random.Random) -> Wish:
     due = time.time() + wait
     count = dice.choice([1] * 8 + [2, 5])
     payloads = tuple(_any_payload(who, dice, due) for _ in range(count))
-    options: dict[str, float] = {"priority": dice.choice([0, 0, 0, 5, -5])}
+    options: dict[str, Any] = {"priority": dice.choice([0, 0, 0, 5, -5])}
     if wait:
         options |= {"at": due} if dice.random() < 0.5 else {"delay": wait}
-    return Wish(payloads, options)
+    if dice.random() < 0.4:
+        options["tags"] = dice.sample(TAGS, dice.randint(1, 3))
+    return _keyed(Wish(payloads, options), dice) if dice.random() < 0.3 else Wish(payloads, options)
+
+
+def free_wish(key: str) -> Wish:
+    """A job that is refused unless its key is free."""
+    payload = Payload(_token("free"), 0.0, time.time(), key=key)
+    return Wish((payload,), {"unique": key, "on_duplicate": "refuse"})
+
+
+def _keyed(wish: Wish, dice: random.Random) -> Wish:
+    key = dice.choice(KEYS)
+    policies = ["return", "return", "refuse"]
+    policy = dice.choice(policies if key in SHARED_KEYS else ["replace", *policies])
+    # Jobs of one call would refuse each other.
+    payloads = wish.payloads[:1] if policy == "refuse" else wish.payloads
+    # Arguments that are too long for the ledger would hide the key from whoever looks at it.
+    bearing = tuple(replace(payload, key=key, filler="") for payload in payloads)
+    return Wish(bearing, {**wish.options, "unique": key, "on_duplicate": policy})
 
 
 def _any_payload(who: str, dice: random.Random, due: float) -> Payload:
     seconds = dice.choice([0.0, 0.0, 0.005, 0.01, 0.02, 0.02, 0.1, 0.1, 0.5])
     again = dice.choice([0] * 9 + [1])
     filler = "x" * dice.choice([0, 0, 10, 1_000, 70_000]) if dice.random() < 0.1 else ""
-    return Payload(_token(who), seconds, due, again, filler)
+    steps = dice.choice([0, 0, 0, 1, 2, 4])
+    return Payload(_token(who), seconds, due, again, filler, steps)
 
 
 def _token(who: str) -> str:

@@ -12,8 +12,9 @@ import apsw
 
 from tests.uwsgi.server import UWSGI
 
-from .checker import INVARIANTS, Violation, join_runs, lateness, percentile
-from .logs import Ack, History, Intent, Refused, SeenFinal
+from .checker import lateness, percentile
+from .facts import INVARIANTS, Violation, join_runs
+from .logs import Ack, Duplicate, Effect, Got, History, Intent, Refused, SeenFinal
 
 SIGKILL = 9
 SHOWN = 50
@@ -68,6 +69,7 @@ def as_text(result: Result) -> str:
             *_invariants(result),
             "",
             *_jobs(result),
+            *_promises(result.history),
             *_found(result),
             "",
         ]
@@ -138,6 +140,28 @@ def _jobs(result: Result) -> list[str]:
         f"| start after due on the idle pool, p50, p99 | {percentile(late, 0.5) * 1000:.1f} ms, "
         f"{percentile(late, 0.99) * 1000:.1f} ms ({len(late)} jobs) |",
         f"| files that killed writers left in `tmp/` | {result.tmp_left} |",
+    ]
+
+
+def _promises(history: History) -> list[str]:
+    """How often each promise about steps, keys and tags was put to the test."""
+    intents = [line for line in history.client if isinstance(line, Intent)]
+    ids = Counter(line.id for line in history.client if isinstance(line, Ack))
+    again = sum(count - 1 for count in ids.values())
+    refused = sum(isinstance(line, Duplicate) for line in history.client)
+    policies = Counter(intent.policy for intent in intents if intent.key)
+    effects = Counter((e.token, e.step) for e in history.job if isinstance(e, Effect))
+    done = {(e.token, e.attempt, e.step) for e in history.job if isinstance(e, Effect)}
+    got = [(g.token, g.attempt, g.step) for g in history.job if isinstance(g, Got)]
+    twice = sum(count - 1 for count in effects.values())
+    remembered = sum(each not in done for each in got)
+    return [
+        f"| steps, done again because of a kill within, remembered | {len(effects)}, {twice}, "
+        f"{remembered} |",
+        f"| enqueues with a key | {_counted(policies)} |",
+        f"| of them answered with the id of another job, refused because of one | {again}, "
+        f"{refused} |",
+        f"| enqueues with tags | {sum(bool(intent.tags) for intent in intents)} |",
     ]
 
 

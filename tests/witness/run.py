@@ -26,12 +26,13 @@ from flask_spooler.spool import WRITING, Spool
 from tests.uwsgi.server import ROOT, wait_until
 
 from . import snapshot
-from .checker import Limits, Snapshot, check
+from .checker import check
 from .clients import Crowd, Watcher, submit
+from .facts import Limits, Snapshot
 from .faults import withdraw
 from .killer import Killer, Plan
 from .logs import Logs, read_history
-from .payload import any_wish, calm_wish
+from .payload import KEYS, TAGS, any_wish, calm_wish, free_wish
 from .report import Result, as_text
 from .victims import WitnessServer
 
@@ -79,6 +80,7 @@ def witness(settings: Settings, directory: Path) -> Result:
             killer.run(plan, settings.seconds)
         withdraw(killer.tickets)
         killer.strays += drain(server, watcher, spool, settings.longest_drain)
+        ask_for_keys(server, watcher, spool, logs)
         more_descriptors = server.most_descriptors()
         killer.strays += server.stop_logged()
     finally:
@@ -93,6 +95,7 @@ def witness(settings: Settings, directory: Path) -> Result:
         descriptors_before=descriptors,
         descriptors_after=more_descriptors,
         ledger_integrity=snapshot.integrity(spool.ledger),
+        searched=snapshot.searched(spool.ledger, (*TAGS, "nobody's")),
     )
     return Result(
         seed=settings.seed,
@@ -174,9 +177,21 @@ def drain(server: WitnessServer, watcher: Watcher, spool: Spool, timeout: float)
     """
     strays = server.stop_logged()
     server.start()
+    wait_for_quiet(watcher, spool, timeout)
+    return strays
+
+
+def wait_for_quiet(watcher: Watcher, spool: Spool, timeout: float) -> None:
+    """Wait until no job is unfinished and no file waits, or until that takes too long."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: watcher.look() == 0 and snapshot.is_quiet(spool), timeout, every=0.1)
-    return strays
+
+
+def ask_for_keys(server: WitnessServer, watcher: Watcher, spool: Spool, logs: Logs) -> None:
+    """Enqueue once more with each key, which all jobs that had it have given back by now."""
+    for key in KEYS:
+        submit(free_wish(key), server.port, logs.client)
+    wait_for_quiet(watcher, spool, timeout=20)
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .checker import (
+from .checker import check, lateness, percentile
+from .facts import (
     CLEAN,
     FINAL_ONCE,
     LATE,
@@ -15,15 +16,14 @@ from .checker import (
     NO_OVERLAP,
     NO_PHANTOM,
     NOT_EARLY,
+    TAGS,
     TWICE,
     FileSeen,
+    Hits,
     Limits,
     RowSeen,
     Snapshot,
     Violation,
-    check,
-    lateness,
-    percentile,
 )
 from .logs import History, Kill, Log, Logs, parse_client, parse_job, parse_kill, read_history
 
@@ -353,3 +353,31 @@ def test_a_line_comes_back_from_a_log_as_it_was_written(tmp_path: Path) -> None:
 def test_a_line_that_is_torn_is_an_error_and_not_passed_over() -> None:
     with pytest.raises(ValueError, match="no line of a job"):
         parse_job("S a 1 71")
+
+
+TAGGED = ENQUEUED.replace("10.0 9.0", "10.0 tag=user:5 tag=it's 9.0")
+BEARING = Snapshot(
+    rows=(replace(DONE.rows[0], tags=frozenset({"user:5", "it's"})),),
+    searched=(
+        Hits("the list", "user:5", frozenset({"id-a"})),
+        Hits("the list", "user:55", frozenset()),
+    ),
+)
+
+
+def test_a_job_that_has_its_tags_and_is_found_by_them_is_no_violation() -> None:
+    assert check(history(TAGGED, ONCE), BEARING) == []
+
+
+@pytest.mark.parametrize("tags", [{"user:5"}, {"user:5", "it's", "more"}], ids=["less", "more"])
+def test_a_job_with_other_tags_than_it_was_enqueued_with_is_a_violation(tags: set[str]) -> None:
+    left = replace(BEARING, rows=(replace(BEARING.rows[0], tags=frozenset(tags)),))
+    assert broken(check(history(TAGGED, ONCE), left)) == {TAGS}
+
+
+@pytest.mark.parametrize(("tag", "ids"), [("user:5", set()), ("user:55", {"id-a"})])
+def test_a_search_that_misses_a_job_or_finds_another_is_a_violation(
+    tag: str, ids: set[str]
+) -> None:
+    left = replace(BEARING, searched=(Hits("the search", tag, frozenset(ids)),))
+    assert broken(check(history(TAGGED, ONCE), left)) == {TAGS}

@@ -33,6 +33,9 @@ def test_no_job_is_lost_run_twice_at_once_or_early_while_everything_is_killed(
 
 
 def test_every_step_at_which_the_witness_kills_is_reached_by_the_code() -> None:
-    ours = {"enqueue.returned", "route.enqueued", "task.ended", "uwsgi.handed", "uwsgi.answered"}
+    ours = {
+        "enqueue.returned", "route.enqueued", "step.effect", "step.returned", "task.ended",
+        "uwsgi.handed", "uwsgi.answered",
+    }  # fmt: skip
     steps = {*ENQUEUE_STEPS, *(step for each in STEPS.values() for step in each)}
     assert steps - ours <= set(points())

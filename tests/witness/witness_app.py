@@ -1,4 +1,5 @@
-"""The app under test: one route that enqueues, one task that says when it starts and ends.
+"""The app under test: one route that enqueues, one task that says when it starts and ends,
+and what its steps do and return.
 
 It is loaded by web workers, spoolers and the mule of a witness server, and by the enqueuer; each
 suffers its own faults. The route writes no log: what a client may rely on is its answer alone.
@@ -7,6 +8,7 @@ suffers its own faults. The route writes no log: what a client may rely on is it
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
-from flask_spooler import EnqueueError, Retry, Spooler, current_job
+from flask_spooler import DuplicateJob, EnqueueError, Retry, Spooler, current_job
 from flask_spooler.failpoints import reach
 
 from .faults import arm, from_environment
@@ -38,12 +40,22 @@ spooler.init_app(app)
 
 
 @spooler.task(name="witness.work", max_attempts=50)
-def work(token: str, seconds: float, due: float, again: int = 0, filler: str = "") -> str:
+def work(
+    token: str,
+    seconds: float,
+    due: float,
+    again: int = 0,
+    filler: str = "",
+    steps: int = 0,
+    key: str = "",
+) -> str:
     """Say when it starts and when it ends, and ask to be run again where it was told to."""
     attempt, pid = current_job.attempt, identity(os.getpid())
-    payload = Payload(token, seconds, due, again, filler)
+    payload = Payload(token, seconds, due, again, filler, steps, key)
     logs.job.write("S", token, attempt, pid, os.getsid(0), payload.hash)
-    time.sleep(seconds)
+    time.sleep(0 if steps else seconds)
+    for number in range(steps):
+        step(token, f"step-{number}", seconds / steps)
     if attempt <= again:
         logs.job.write("A", token, attempt, pid)
         raise Retry(delay=0)
@@ -52,7 +64,28 @@ def work(token: str, seconds: float, due: float, again: int = 0, filler: str = "
     return token
 
 
-def submit(payloads: list[dict[str, Any]], options: dict[str, float]) -> list[str]:
+def step(token: str, name: str, seconds: float) -> None:
+    """Finish one step, and say what it has returned, and whether the ledger knows."""
+    assert current_job.steps is not None
+    value = current_job.step(name, effect, token, name, seconds)
+    written = int(not current_job.steps.unwritten)
+    pid = identity(os.getpid())
+    logs.job.write("G", token, current_job.attempt, pid, name, value, written)
+    reach("step.returned")
+
+
+def effect(token: str, name: str, seconds: float) -> str:
+    """Do what must happen once: write a line that no other run can write."""
+    value = secrets.token_hex(4)
+    time.sleep(seconds / 2)
+    pid = identity(os.getpid())
+    logs.job.write("X", token, current_job.attempt, pid, name, value)
+    reach("step.effect")
+    time.sleep(seconds / 2)
+    return value
+
+
+def submit(payloads: list[dict[str, Any]], options: dict[str, Any]) -> list[str]:
     """Enqueue one job, or several together; return their ids."""
     task = work.using(**options)
     if len(payloads) == 1:
@@ -78,6 +111,11 @@ def shown(job_id: str) -> ResponseReturnValue:
 @app.errorhandler(EnqueueError)
 def refused(error: EnqueueError) -> ResponseReturnValue:
     return {"error": str(error)}, 503
+
+
+@app.errorhandler(DuplicateJob)
+def duplicate(error: DuplicateJob) -> ResponseReturnValue:
+    return {"holder": error.job_id}, 409
 
 
 def role() -> str:
