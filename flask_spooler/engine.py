@@ -138,8 +138,10 @@ class SpoolEngine:
             with self.ledger.transaction() as rows:
                 submitted = {job.id: self._insert(rows, job, alone=len(jobs) == 1) for job in jobs}
                 replaced = [each.replaced for each in submitted.values() if each.replaced]
-                if replaced:
-                    # On the disk before the commit: what fails after that could not be undone.
+                has_key = any(job.unique for job in jobs)
+                if has_key:
+                    # On the disk before the commit: from then on others are given the id of who
+                    # holds the key, and whom it has replaced could not be brought back.
                     self._sync_directories(list(submitted.values()))
                 waiting = [job for job in jobs if submitted[job.id].waits]
                 sleepers = self.window.fill(rows).sleepers if waiting else []
@@ -150,11 +152,10 @@ class SpoolEngine:
             if self._were_started(jobs):
                 return [job.id for job in jobs]
             raise
-        if replaced:
-            self._bury(replaced)
-            self._tell(replaced)
-        else:
+        if not has_key:
             self._sync(jobs, submitted)
+        self._bury(replaced)
+        self._tell(replaced)
         _uwsgi.wake(sleepers)
         if ring:
             self.ring()

@@ -11,7 +11,8 @@ import pytest
 
 from flask_spooler import EnqueueError, _uwsgi, failpoints
 from flask_spooler.engine import SpoolEngine
-from tests.helpers import known, make_job
+from flask_spooler.spool import Spool
+from tests.helpers import KEY, known, make_job
 from tests.test_power_cuts import say
 from tests.world import World, in_a_child, killed_at, new_world, one_process_pool, points
 
@@ -151,3 +152,33 @@ def try_to_replace(world: World) -> None:
         replace(world)
     except EnqueueError:
         return
+
+
+def test_nobody_is_given_the_id_of_a_job_that_is_taken_back_a_moment_later(tmp_path: Path) -> None:
+    """Another process enqueues where the first one's last sync fails."""
+    answer = tmp_path / "answer"
+
+    def ask() -> None:
+        other = SpoolEngine(Spool(tmp_path / "synced", sync=True), key=KEY)
+        other.ledger.patience = 0.01
+        try:
+            answer.write_text(other.submit(make_job(unique="one")))
+        except EnqueueError:
+            answer.write_text("refused")
+
+    def fail(point: str) -> None:
+        if point == "publish.fsync_directory":
+            failpoints.armed = None
+            in_a_child(ask)
+            raise OSError(28, "No space left on device")
+
+    engine = SpoolEngine(Spool(tmp_path / "synced", sync=True), key=KEY)
+    engine.prepare()
+    failpoints.armed = fail
+    try:
+        with pytest.raises(EnqueueError):
+            engine.submit(make_job(unique="one"))
+    finally:
+        failpoints.armed = None
+    given = answer.read_text()
+    assert given == "refused" or engine.ledger.state(given) is not None
