@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from .faults import points
 from .killer import ENQUEUE_STEPS, STEPS
+from .logs import Duplicate, Effect, SeenFinal
 from .report import as_text
 from .run import Settings, witness
 
@@ -30,6 +32,11 @@ def test_no_job_is_lost_run_twice_at_once_or_early_while_everything_is_killed(
     assert result.by_role["worker"] >= 10
     assert result.by_role["mule"] >= 5
     assert whole >= 3
+    lines = Counter(type(line) for line in (*result.history.client, *result.history.job))
+    assert lines[Effect] >= 300
+    assert lines[Duplicate] >= 20
+    finals = [line for line in result.history.client if isinstance(line, SeenFinal)]
+    assert sum(final.state == "cancelled" for final in finals) >= 10
 
 
 def test_every_step_at_which_the_witness_kills_is_reached_by_the_code() -> None:
