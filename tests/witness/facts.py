@@ -129,7 +129,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Limits:
-    """The two figures that are bounded rather than forbidden."""
+    """The two figures that are bounded rather than forbidden.
+
+    `late` is to be what it is here, and beyond that as long as the machine itself stood still.
+    """
 
     late: float = 1.0
     more_descriptors: int = 4

@@ -19,6 +19,7 @@ job.log     ``S token attempt pid server payload time``              first thing
             ``E token attempt pid time``                             last thing in the task
             ``A token attempt pid time``                             before it asks to run again
 killer.log  ``K pid signal what time``                               before the kill
+            ``K 0 0 begin time``                                     when kills may begin
 ==========  =======================================================  ==========================
 
 A promise is ``key=…``, ``policy=…``, ``steps=…``, or ``tag=…``, which may come several times.

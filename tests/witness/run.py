@@ -24,6 +24,7 @@ from pathlib import Path
 
 from flask_spooler.spool import WRITING, Spool
 from tests.uwsgi.server import ROOT, wait_until
+from tests.uwsgi.standstill import Standstill
 
 from . import snapshot
 from .checker import check
@@ -74,7 +75,7 @@ def witness(settings: Settings, directory: Path) -> Result:
     watcher = Watcher(spool.ledger, logs.client)
     try:
         server.start()
-        calm(settings.seed, server, watcher, logs)
+        stood_still = calm(settings.seed, server, watcher, logs)
         descriptors = server.most_descriptors()
         with enqueuer(settings, plan.enqueue, server), crowd(settings, server, watcher, logs) as it:
             killer.run(plan, settings.seconds)
@@ -102,7 +103,7 @@ def witness(settings: Settings, directory: Path) -> Result:
         seconds=time.time() - begun,
         durability=settings.durability,
         history=history,
-        violations=check(history, left, Limits()),
+        violations=check(history, left, Limits(late=Limits.late + stood_still)),
         disturbances=killer.done,
         answers=it.answers,
         tmp_left=sum(1 for _ in spool.names(WRITING)),
@@ -119,15 +120,23 @@ def variables(settings: Settings, directory: Path) -> dict[str, str]:
     }
 
 
-def calm(seed: str, server: WitnessServer, watcher: Watcher, logs: Logs) -> None:
-    """Let an idle pool start a few jobs at their time, and wait until no kill can disturb them."""
+def calm(seed: str, server: WitnessServer, watcher: Watcher, logs: Logs) -> float:
+    """Let an idle pool start a few jobs at their time, and wait until no kill can disturb them.
+
+    Returns the seconds in which meanwhile the machine itself stood still.
+    """
+    standstill = Standstill(server.log_file.with_name("standstill"))
+    standstill.start()
     dice = random.Random(f"{seed}-calm")
     pace = threading.Event()
     for _ in range(CALM_JOBS):
         submit(calm_wish(dice), server.port, logs.client)
         pace.wait(0.02)
-    wait_until(lambda: watcher.look() == 0, timeout=20)
+    wait_until(lambda: watcher.look() == 0)
     pace.wait(1.1)
+    standstill.stop()
+    logs.killer.write("K", 0, 0, "begin")
+    return standstill.seconds
 
 
 @contextlib.contextmanager
