@@ -17,6 +17,10 @@ REPLACED_KEYS = ("replaced-0", "replaced-1")
 """Keys under which it may also take the first one's place."""
 
 KEYS = SHARED_KEYS + REPLACED_KEYS
+
+RIVALS_KEY = "rivals"
+"""The key of those who ask for one at once."""
+
 TAGS = ("import", "user:5", "user:55", "User:5", "100%", "a_b", "it's", '"quoted"', "-", "é")
 
 
@@ -77,10 +81,10 @@ def any_wish(who: str, dice: random.Random) -> Wish:
     return _keyed(Wish(payloads, options), dice) if dice.random() < 0.3 else Wish(payloads, options)
 
 
-def free_wish(key: str) -> Wish:
-    """A job that is refused unless its key is free."""
-    payload = Payload(_token("free"), 0.0, time.time(), key=key)
-    return Wish((payload,), {"unique": key, "on_duplicate": "refuse"})
+def keyed_wish(key: str, policy: str, delay: float = 0.0) -> Wish:
+    """A short job with this key, for an enqueue of which only the answer matters."""
+    payload = Payload(_token("keyed"), 0.0, time.time() + delay, key=key)
+    return Wish((payload,), {"unique": key, "on_duplicate": policy, "delay": delay})
 
 
 def _keyed(wish: Wish, dice: random.Random) -> Wish:

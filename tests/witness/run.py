@@ -33,7 +33,7 @@ from .facts import Limits, Snapshot
 from .faults import withdraw
 from .killer import Killer, Plan
 from .logs import Logs, read_history
-from .payload import KEYS, TAGS, any_wish, calm_wish, free_wish
+from .payload import KEYS, RIVALS_KEY, TAGS, any_wish, calm_wish, keyed_wish
 from .report import Result, as_text
 from .victims import WitnessServer
 
@@ -198,8 +198,8 @@ def wait_for_quiet(watcher: Watcher, spool: Spool, timeout: float) -> None:
 
 def ask_for_keys(server: WitnessServer, watcher: Watcher, spool: Spool, logs: Logs) -> None:
     """Enqueue once more with each key, which all jobs that had it have given back by now."""
-    for key in KEYS:
-        submit(free_wish(key), server.port, logs.client)
+    for key in (*KEYS, RIVALS_KEY):
+        submit(keyed_wish(key, "refuse"), server.port, logs.client)
     wait_for_quiet(watcher, spool, timeout=20)
 
 
