@@ -78,7 +78,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class RowSeen:
-    """A job as the ledger shows it at the end; `outcomes` by the number of the attempt.
+    """A job as the ledger shows it at the end; `outcomes` and `starts` by the attempt's number.
 
     `steps` has for each finished one the attempt that ran it and what it returned; `by` is the job
     that has replaced this one while it waited.
@@ -94,6 +94,7 @@ class RowSeen:
     by: str | None = None
     tags: frozenset[str] = frozenset()
     steps: dict[str, tuple[int, str]] = field(default_factory=dict)
+    starts: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

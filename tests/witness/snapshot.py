@@ -32,8 +32,13 @@ def rows(ledger: Path, history: History) -> tuple[RowSeen, ...]:
     acked = {line.id: line.token for line in history.client if isinstance(line, Ack)}
     connection = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READWRITE)
     outcomes: dict[str, dict[int, str]] = defaultdict(dict)
-    for job_id, number, outcome in connection.execute("SELECT job, number, outcome FROM attempts"):
+    starts: dict[str, dict[int, float]] = defaultdict(dict)
+    for job_id, number, outcome, at in connection.execute(
+        "SELECT job, number, outcome, started_at FROM attempts UNION ALL"
+        " SELECT id, attempt, state, started_at FROM jobs WHERE state = 'succeeded'"
+    ):
         outcomes[job_id][number] = outcome
+        starts[job_id][number] = at
     steps: dict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
     for job_id, name, attempt, result in connection.execute(
         "SELECT job, name, attempt, result FROM steps"
@@ -54,6 +59,7 @@ def rows(ledger: Path, history: History) -> tuple[RowSeen, ...]:
             _replaced_by(message),
             frozenset(json.loads(tags or "[]")),
             steps[job_id],
+            starts[job_id],
         )
         for token, job_id, state, why, message, ended, key, tags in found
     )

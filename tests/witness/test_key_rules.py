@@ -199,9 +199,18 @@ def test_a_running_job_that_keeps_its_key_beside_the_one_that_replaced_it_is_a_v
 
 def test_a_replaced_job_that_is_tried_again_is_a_violation() -> None:
     again = ran("a", 9.8, 9.9, attempt=2, pid=73)
-    row = replace(RAN, state="succeeded", outcomes={1: "crashed", 2: "succeeded"})
+    outcomes = {1: "crashed", 2: "succeeded"}
+    row = replace(RAN, state="succeeded", outcomes=outcomes, starts={1: 9.14, 2: 9.79})
     found = judged(replaced_while_running(again), Left((row, B)))
     assert found == {REPLACED}
+
+
+def test_a_job_that_was_started_just_before_it_was_replaced_may_say_so_after_it() -> None:
+    found = replaced_while_running("")
+    late = replace(found, job=(replace(found.job[0], at=9.35), *found.job[1:]))
+    kill = (replace(found.killer[0], at=9.4),)
+    row = replace(RAN, starts={1: 9.28})
+    assert judged(replace(late, killer=kill), Left((row, B), BURIED)) == set()
 
 
 def test_a_job_that_has_lost_its_key_to_nobody_is_a_violation() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from flask_spooler._uwsgi import Process
 from flask_spooler.engine import SpoolEngine
-from flask_spooler.record import Step
-from tests.helpers import NOW, make_job
+from flask_spooler.record import Change, Step
+from tests.helpers import NOW, make_job, settle
 
 from .clients import Watcher, acknowledge, intend, turn_away
 from .facts import Hits, RowSeen
@@ -79,6 +79,27 @@ def test_the_snapshot_has_keys_tags_steps_and_who_replaced_whom(engine: SpoolEng
         Hits("the list", "z", frozenset()),
         Hits("the search", "x", frozenset({first.id})),
         Hits("the search", "z", frozenset()),
+    )
+
+
+def test_the_snapshot_has_the_attempt_that_succeeded_among_the_others(engine: SpoolEngine) -> None:
+    job = make_job(kwargs={"token": "a"})
+    engine.submit(job)
+    again = Change(outcome="failed", state="retrying", due_at=NOW, ended_at=NOW + 2)
+    done = Change(outcome="succeeded", state="succeeded", due_at=NOW, ended_at=NOW + 4)
+    with engine.ledger.transaction() as work:
+        for attempt, change in ((1, again), (2, done)):
+            work.start(job.id, "window", change.ended_at - 1, Process(0, 0), "boot")
+            assert settle(work, job.id, attempt, change)
+    assert rows(engine.ledger.path, History()) == (
+        RowSeen(
+            "a",
+            job.id,
+            "succeeded",
+            outcomes={1: "failed", 2: "succeeded"},
+            ended=NOW + 4,
+            starts={1: NOW + 1, 2: NOW + 3},
+        ),
     )
 
 
