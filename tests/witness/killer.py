@@ -111,8 +111,8 @@ class Plan:
         }
         steps = {"spooler_step": some(20), "worker_step": some(12), "mule_step": some(6)}
         disturbances = {"stall": some(30), "refuse": some(8), "reload": some(2), "scene": some(20)}
-        # Tickets may find nobody, so only half of them are counted on.
-        sure = sum(servers.values()) + sum(steps.values()) // 2
+        # Tickets may find nobody, so only a third of them is counted on.
+        sure = sum(servers.values()) + sum(steps.values()) // 3
         return cls(**servers, **steps, **disturbances, enqueue=max(1, kills - sure))
 
     def shuffled(self, dice: random.Random) -> list[str]:

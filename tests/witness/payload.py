@@ -94,7 +94,7 @@ def _keyed(wish: Wish, dice: random.Random) -> Wish:
     # Jobs of one call would refuse each other.
     payloads = wish.payloads[:1] if policy == "refuse" else wish.payloads
     # Arguments that are too long for the ledger would hide the key from whoever looks at it.
-    seconds = dice.choice([0.0, 0.1, 0.5, 0.5])  # long enough to be met while they run
+    seconds = dice.choice([0.0, 0.02, 0.1, 0.5])  # long enough to be met while they run
     bearing = tuple(replace(each, key=key, filler="", seconds=seconds) for each in payloads)
     return Wish(bearing, {**wish.options, "unique": key, "on_duplicate": policy})
 
