@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 
 import tasks
 from flask_spooler import ArgumentError, EnqueueError, JobNotFound, OptionError
-from flask_spooler.errors import LedgerError
+from flask_spooler.errors import LedgerError, PayloadTooLarge
 from flask_spooler.record import without_secrets
 from flask_spooler.schedule import parse_at, parse_seconds
 
@@ -91,12 +91,15 @@ def in_uwsgi_tasks() -> ResponseReturnValue:
 @app.post("/task")
 def in_the_background_thread() -> ResponseReturnValue:
     """Give a notification to the long-lived thread."""
-    notification = request.get_json(force=True, silent=True)
+    try:
+        notification = request.get_json(force=True, silent=True)
+    except RecursionError:
+        raise BadInput("body", "expected JSON of less depth: it is nested too deeply") from None
     if not isinstance(notification, dict):
         raise BadInput("body", "expected a JSON object")
     try:
         tasks.notifications.submit(notification)
-    except ArgumentError as error:
+    except (ArgumentError, PayloadTooLarge) as error:
         raise BadInput("body", str(error)) from None
     return {"success": "OK"}, 202
 

@@ -13,6 +13,8 @@ NotificationThread   stop and reload: the rest goes to the spool  the log, and i
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import queue
 import threading
@@ -30,6 +32,8 @@ try:
     import uwsgidecorators
 except ImportError:  # the command line and the tests import this module without uWSGI
     uwsgidecorators = None
+
+log = logging.getLogger(__name__)
 
 INSIDE_UWSGI = uwsgidecorators is not None
 
@@ -104,7 +108,14 @@ def notify(notification: dict[str, Any]) -> None:
 
 
 class NotificationThread(BackgroundThread):
-    """Delivers notifications one after the other; what a stop leaves undone becomes jobs."""
+    """Delivers notifications one after the other; what a stop leaves undone becomes jobs.
+
+    One that can become nothing now, as on a full disk, holds up no other: it is tried again as
+    long as there is time, and then logged whole, for a person to deliver.
+    """
+
+    pause = 0.5
+    """Seconds between two tries to make jobs of what could not become jobs."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -115,9 +126,9 @@ class NotificationThread(BackgroundThread):
     def submit(self, notification: dict[str, Any]) -> None:
         """Accept a notification: from now on it is delivered, or becomes a job at a stop.
 
-        Raises `ArgumentError` for one that could not become a job.
+        Raises `ArgumentError` or `PayloadTooLarge` for one that could not become a job.
         """
-        notify.arguments.freeze((notification,), {})  # what could not become a job is refused now
+        spooler.engine.check_size(notify.job((notification,), {}, time.time()))
         self.start()
         # Nothing is put behind the back of a stop that has just emptied the queue.
         with self._door:
@@ -135,7 +146,10 @@ class NotificationThread(BackgroundThread):
         try:
             notify(self._in_hand)
         except Exception:  # not delivered now: as a job it is tried again
-            notify.enqueue(self._in_hand)
+            for notification, error in self._failing([self._in_hand]):
+                log.warning("%s", error)
+                self._accepted.put(notification)
+                time.sleep(self.pause)
             raise
         finally:
             self._in_hand = None
@@ -144,19 +158,34 @@ class NotificationThread(BackgroundThread):
         """Deliver while there is time, and leave the rest to the spooler."""
         while not self._accepted.empty() and self.seconds_left > self.grace / 2:
             self.handle()
-        self._to_the_spool()
+        self._to_the_spool([])
 
     def abandoned(self) -> None:
         """Hand over everything, also what is in hand: it may then be delivered twice."""
         in_hand = self._in_hand
-        if in_hand is not None:
-            notify.enqueue(in_hand)
-        self._to_the_spool()
+        self._to_the_spool([] if in_hand is None else [in_hand])
 
-    def _to_the_spool(self) -> None:
+    def _to_the_spool(self, left: list[dict[str, Any]]) -> None:
         with self._door:
             while not self._accepted.empty():
-                notify.enqueue(self._accepted.get_nowait())
+                left.append(self._accepted.get_nowait())
+            failed = self._failing(left)
+            while failed and self.seconds_left > self.pause:
+                time.sleep(self.pause)
+                failed = self._failing([notification for notification, _ in failed])
+        for notification, error in failed:
+            log.error("Notification lost: %s: %s", json.dumps(notification), error)
+
+    @staticmethod
+    def _failing(notifications: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Exception]]:
+        """Make jobs of notifications; return those of which none could be made, and why."""
+        failed = []
+        for notification in notifications:
+            try:
+                notify.enqueue(notification)
+            except Exception as error:  # whatever it is, the others are not to be lost by it
+                failed.append((notification, error))
+        return failed
 
 
 class BackgroundThreadFactory:

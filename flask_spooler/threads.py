@@ -97,7 +97,7 @@ class BackgroundThread:
         thread.join(self.grace)
         if thread.is_alive():
             log.warning("thread %s did not finish within %g s", self.name, self.grace)
-            self.abandoned()
+            self._save()
 
     def _run(self) -> None:
         # uWSGI ends a worker within the signal handler, on whichever thread the signal reaches:
@@ -113,4 +113,10 @@ class BackgroundThread:
             self.shutdown()
         except Exception:  # what it left undone is saved all the same
             log.exception("thread %s failed in its shutdown", self.name)
+            self._save()
+
+    def _save(self) -> None:
+        try:
             self.abandoned()
+        except Exception:  # whoever stops has others to stop
+            log.exception("thread %s failed to save what it left undone", self.name)

@@ -242,6 +242,91 @@ def test_a_notification_that_comes_after_the_stop_becomes_a_job(reference: Refer
     assert [job["kwargs"] for job in reference.jobs()] == [{"notification": {"n": 2}}]
 
 
+def test_a_notification_too_large_for_a_job_is_refused_with_size_and_limit(
+    reference: Reference, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference.engine.max_payload = 1_000
+    answer = reference.client.post("/task", json={"text": "x" * 2_000})
+    message = assert_error(answer, 400, "body")
+    assert re.search(r"tasks\.notify takes 2,0\d\d bytes, .*\(1,000\)", message)
+    assert reference.client.post("/task", json={"text": "x" * 900}).status_code == 202
+    reference.tasks.notifications.stop()
+    assert "x" * 1_000 not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "body", ['{"a":' + "[" * 5_000 + "]" * 5_000 + "}", '{"a":' * 5_000 + "1" + "}" * 5_000]
+)
+def test_a_notification_nested_too_deeply_is_refused(reference: Reference, body: str) -> None:
+    assert "nested too deeply" in assert_error(
+        reference.client.post("/task", data=body), 400, "body"
+    )
+    assert reference.jobs() == []
+
+
+def test_a_notification_that_cannot_become_a_job_takes_no_other_with_it_and_is_logged_whole(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = reference.tasks.notifications
+    monkeypatch.setattr(thread, "grace", 0.0)
+    monkeypatch.setattr(thread, "handle", lambda: wait_until(lambda: thread.stopping))
+    for text in ("one", "two" * 1_000, "three"):
+        assert reference.client.post("/task", json={"text": text}).status_code == 202
+    reference.engine.max_payload = 1_000
+    thread.stop()
+    wait_until(lambda: "Notification lost" in caplog.text)
+    kept = [job["kwargs"]["notification"]["text"] for job in reversed(reference.jobs())]
+    assert kept == ["one", "three"]
+    (lost,) = [each.getMessage() for each in caplog.records if each.name == "tasks"]
+    assert '{"text": "' + "two" * 1_000 + '"}' in lost
+    assert "1,000" in lost
+
+
+def full_disk(times: int) -> Callable[[str], None]:
+    """A failpoint at which the first writes fail."""
+    left = iter(range(times))
+
+    def armed(reached: str) -> None:
+        if reached == "write.write" and next(left, None) is not None:
+            raise OSError(28, "No space left on device")
+
+    return armed
+
+
+def test_the_hand_over_is_tried_again_while_there_is_time(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = reference.tasks.notifications
+    monkeypatch.setattr(thread, "grace", 30.0)
+    monkeypatch.setattr(thread, "pause", 0.01)
+    monkeypatch.setattr(thread, "handle", lambda: wait_until(lambda: thread.stopping))
+    for number in range(3):
+        assert reference.client.post("/task", json={"n": number}).status_code == 202
+    # The loop is over, so the shutdown is not to deliver anything itself.
+    monkeypatch.setattr(thread, "shutdown", lambda: thread._to_the_spool([]))
+    monkeypatch.setattr("flask_spooler.failpoints.armed", full_disk(5))
+    thread.stop()
+    assert len(reference.jobs()) == 3
+    assert "Notification lost" not in caplog.text
+
+
+def test_a_notification_that_fails_on_a_full_disk_is_tried_again_by_the_thread(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = reference.tasks.notifications
+    monkeypatch.setattr(thread, "pause", 0.01)
+    monkeypatch.setattr(reference.tasks.notify, "function", _refuse)
+    monkeypatch.setattr("flask_spooler.failpoints.armed", full_disk(3))
+    assert reference.client.post("/task", json={"n": 1}).status_code == 202
+    wait_until(lambda: len(reference.jobs()) == 1)
+    assert reference.jobs()[0]["kwargs"] == {"notification": {"n": 1}}
+    assert caplog.text.count("No space left on device") >= 3
+
+
+def _refuse(notification: dict[str, Any]) -> None:
+    raise ValueError("nobody takes it")
+
+
 def test_the_factory_makes_threads_by_name_and_knows_no_others(reference: Reference) -> None:
     made = reference.tasks.BackgroundThreadFactory.create("notification")
     assert isinstance(made, reference.tasks.NotificationThread)

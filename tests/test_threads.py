@@ -52,6 +52,9 @@ class Recorder(BackgroundThread):
     def abandoned(self) -> None:
         self.told.append("abandoned")
 
+    def fail(self) -> None:
+        raise OSError(28, "No space left on device")
+
 
 @pytest.fixture
 def thread() -> Iterator[Recorder]:
@@ -141,6 +144,18 @@ def test_a_thread_that_finishes_in_time_is_not_abandoned(thread: Recorder) -> No
     thread.start()
     thread.stop()
     assert "abandoned" not in thread.told
+
+
+def test_a_thread_that_fails_to_save_what_is_left_does_not_keep_others_from_stopping(
+    thread: Recorder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thread, "abandoned", thread.fail)
+    thread.grace = 0.05
+    thread.hold.clear()
+    thread.start()
+    wait_until(lambda: "handle" in thread.told)
+    thread.stop()
+    assert "thread recorder failed to save what it left undone" in caplog.text
 
 
 def test_a_stopping_thread_knows_how_long_it_has(thread: Recorder) -> None:
