@@ -274,6 +274,18 @@ class LedgerError(SpoolerError):
         self.beyond_use = beyond_use
 
 
+class NotASpool(SpoolerError, OSError):
+    """The spool's directory is in use for other things, and would be closed to everybody else."""
+
+    def __init__(self, directory: str, names: list[str]) -> None:
+        shown = ", ".join(map(repr, names[:3])) + (", …" if len(names) > 3 else "")
+        super().__init__(
+            f"expected SPOOLER_DIRECTORY to be a directory of its own, got: {directory!r}, which "
+            f"holds {shown}: it would be closed to everybody else, so name one that does not exist "
+            f"yet, such as {directory.rstrip('/')}/my_spools"
+        )
+
+
 class SpoolMissing(SpoolerError):
     """There is no spool to look into: nothing was ever enqueued there, and no server has run."""
 

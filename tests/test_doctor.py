@@ -551,6 +551,16 @@ def test_foreign_files_are_found(spool: Spool, facts: Facts, name: str) -> None:
     assert look_again(spool, facts) == {"foreign files": "worth knowing"}
 
 
+def test_a_directory_of_others_is_to_be_left_to_them(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    tmp_path.chmod(0o755)
+    found = directory.examine_directory(look(Spool(tmp_path)), WANTED)
+    fixes = {finding.name: finding.fix for finding in found if finding.fix}
+    for name in ("mode", "foreign files"):
+        assert "of its own in SPOOLER_DIRECTORY" in fixes[name]
+    assert not any("chmod" in fix or "move" in fix for fix in fixes.values())
+
+
 @pytest.mark.parametrize("name", [".gitkeep", "lost+found", "ledger.db-wal", "uwsgi_spoolfile_on_"])
 def test_what_belongs_there_or_comes_and_goes_is_right(
     spool: Spool, facts: Facts, name: str

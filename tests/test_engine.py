@@ -213,6 +213,17 @@ def test_a_submit_into_a_directory_that_cannot_be_made_is_an_enqueue_error(tmp_p
         engine.submit(make_job())
 
 
+def test_a_submit_into_a_directory_that_others_use_is_an_enqueue_error_with_a_way_out(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "letters").mkdir()
+    tmp_path.chmod(0o755)
+    engine = SpoolEngine(Spool(tmp_path), key=KEY)
+    with pytest.raises(EnqueueError, match=r"holds 'letters'.*name one that does not exist yet"):
+        engine.submit(make_job())
+    assert os.listdir(tmp_path) == ["letters"]
+
+
 def test_a_submit_into_a_spool_whose_directories_were_removed_is_an_enqueue_error(
     engine: SpoolEngine,
 ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from flask_spooler.errors import NotASpool
 from flask_spooler.job import new_id
 from flask_spooler.spool import CLOCK_TICK, PLACES, PREFIX, Spool
 from tests.helpers import NOW, in_child
@@ -69,6 +70,48 @@ def test_preparing_closes_a_root_that_was_open_to_others(tmp_path: Path) -> None
     root.chmod(0o755)
     Spool(root).prepare()
     assert mode(root) == 0o700
+
+
+@pytest.mark.parametrize("name", [".gitkeep", "uwsgi_spoolfile_on_host_1_2_3_4_5", "lost+found"])
+def test_preparing_closes_a_root_that_was_meant_for_jobs(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "spool"
+    root.mkdir()
+    root.chmod(0o755)
+    (root / name).write_text("")
+    Spool(root).prepare()
+    assert mode(root) == 0o700
+
+
+def test_preparing_closes_a_spool_again_whatever_else_lies_in_it(spool: Spool) -> None:
+    (spool.root / "core.17").write_text("")
+    spool.root.chmod(0o755)
+    spool.prepare()
+    assert mode(spool.root) == 0o700
+
+
+def test_preparing_leaves_a_directory_alone_in_which_others_have_their_files(
+    tmp_path: Path,
+) -> None:
+    for name in ("d", "b", "c", "a"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    root = tmp_path / "home"
+    root.chmod(0o1777)
+    with pytest.raises(NotASpool) as refused:
+        Spool(root).prepare()
+    assert str(refused.value) == (
+        f"expected SPOOLER_DIRECTORY to be a directory of its own, got: '{root}', which holds "
+        "'a', 'b', 'c', …: it would be closed to everybody else, so name one that does not exist "
+        f"yet, such as {root}/my_spools"
+    )
+    assert mode(root) == 0o1777
+    assert sorted(os.listdir(root)) == ["a", "b", "c", "d"]
+
+
+def test_a_directory_that_nobody_else_may_enter_may_hold_anything(tmp_path: Path) -> None:
+    (tmp_path / "home" / "letters").mkdir(parents=True)
+    (tmp_path / "home").chmod(0o700)
+    Spool(tmp_path / "home").prepare()
+    assert (tmp_path / "home" / "waiting").is_dir()
 
 
 def test_preparing_again_changes_nothing(spool: Spool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from ..spool.inspection import taken_by
 from .finding import Finding, right, some, worth_knowing, wrong
 from .look import Facts
 
@@ -81,6 +82,13 @@ def _owner(facts: Facts, wanted: Wanted) -> Found:
 
 
 def _mode(facts: Facts, wanted: Wanted) -> Found:
+    others = taken_by(facts.entries)
+    if others and facts.mode & 0o077:
+        problem = (
+            f"the spool would close {facts.path} to others, who have files there: {some(others)}"
+        )
+        yield wrong("mode", problem, "name a directory of its own in SPOOLER_DIRECTORY")
+        return
     open_to_others = [] if facts.mode & 0o077 == 0 else [facts.path]
     open_to_others += [
         entry.name for entry in facts.entries if entry.is_standing and entry.mode & 0o077
@@ -161,9 +169,12 @@ def _foreign(facts: Facts, wanted: Wanted) -> Found:
         if entry.name.isdigit() and stat.S_ISDIR(entry.mode)
         else entry.name
         for entry in facts.entries
-        if not (entry.is_standing or entry.is_spooled or entry.is_nobodys)
+        if entry.is_foreign
     ]
-    if strangers:
+    if strangers and taken_by(facts.entries):
+        problem = f"the directory is no spool yet and holds other things: {some(strangers)}"
+        yield worth_knowing("foreign files", problem, "name one of its own in SPOOLER_DIRECTORY")
+    elif strangers:
         problem = f"there are files in the spool that are not its own: {some(strangers)}"
         yield worth_knowing("foreign files", problem, f"move them out of {facts.path}")
     else:

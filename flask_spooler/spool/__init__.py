@@ -23,9 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import NotASpool
 from ..failpoints import reach
 from . import locks
 from .files import CLOCK_TICK, Files, forget, make_due, move, private, set_time, sync_directory
+from .inspection import entries, taken_by
 from .key import KeyFile, fingerprint
 from .notes import Notes
 from .places import (
@@ -102,10 +104,18 @@ class Spool:
     def prepare(self) -> None:
         """Make what is missing of the directories, all 0700, and the doorbell.
 
-        Safe to call from several processes at once. Raises `OSError` where that is impossible.
+        Safe to call from several processes at once. Raises `OSError` where that is impossible,
+        and `NotASpool` for a directory that others use: they would be locked out of it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        if stat.S_IMODE(self.root.stat().st_mode) != 0o700:
+        try:
+            self.root.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            if not self.root.is_dir():
+                raise
+        mode = stat.S_IMODE(self.root.stat().st_mode)
+        if mode & 0o077:
+            self._check_use()
+        if mode != 0o700:
             self.root.chmod(0o700)
         for place in PLACES:
             (self.root / place).mkdir(mode=0o700, exist_ok=True)
@@ -114,6 +124,12 @@ class Spool:
         if os.geteuid() == 0 and self._files.owner[0] != 0:
             for path in (*(self.root / place for place in PLACES), self.doorbell):
                 os.chown(path, *self._files.owner)
+
+    def _check_use(self) -> None:
+        """Raise `NotASpool` for a directory in which others have their files."""
+        foreign = taken_by(entries(self.root))
+        if foreign:
+            raise NotASpool(str(self.root), foreign)
 
     def write(
         self, job_id: str, data: bytes, due: float | None = None, *, sync: bool = True

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from .files import forget
-from .places import LEDGER, PLACES, PREFIX, STANDING, Places, parse_window_name
+from .places import (
+    DOORBELL,
+    LEDGER,
+    PLACES,
+    PREFIX,
+    STANDING,
+    WAITING,
+    Places,
+    parse_window_name,
+)
 
 
 class Entry(NamedTuple):
@@ -43,6 +52,19 @@ class Entry(NamedTuple):
     def is_nobodys(self) -> bool:
         """Whether no rule is broken by it: hidden, or made by the file system itself."""
         return self.name.startswith(".") or self.name == "lost+found"
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether neither a spool nor uWSGI nor the file system has put it there."""
+        return not (self.is_standing or self.is_spooled or self.is_nobodys)
+
+
+def taken_by(found: Iterable[Entry]) -> list[str]:
+    """Return what others have in a directory that is no spool yet; nothing for one that is."""
+    found = list(found)
+    if {WAITING, DOORBELL} <= {entry.name for entry in found}:
+        return []
+    return [entry.name for entry in found if entry.is_foreign]
 
 
 def entries(root: Path) -> list[Entry]:
