@@ -251,18 +251,16 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 @as_json
 @_command
 def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
-    """Run dead, cancelled or expired jobs again; their limits start anew."""
+    """Run dead, cancelled or expired jobs again; their limits start anew.
+
+    One that never started waits for its time again, if that has not come.
+    """
     if bool(job_ids) == bool(state):
         raise click.UsageError("expected either IDs or --state")
     engine = _used().engine
     if state:
         job_ids = tuple(record.id for record in _all(state))
-
-    def again(job_id: str) -> str:
-        operations.revive(engine, job_id)
-        return "queued"
-
-    _each(job_ids, again, as_json)
+    _each(job_ids, functools.partial(operations.revive, engine), as_json)
 
 
 @spooler_cli.command()

@@ -118,6 +118,7 @@ class JobHandle:
     def retry(self) -> None:
         """Run a dead, cancelled or expired job again; its limits start anew.
 
+        One that never started and whose time has not come waits for it again: it is scheduled.
         Raises `JobStateError` for any other, and for one whose unique key another job holds now.
         """
         operations.revive(self._engine, self.id)

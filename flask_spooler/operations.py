@@ -10,7 +10,7 @@ from __future__ import annotations
 from . import _uwsgi
 from .engine import SpoolEngine
 from .errors import JobNotFound, JobStateError, NewerFormat, PacketError
-from .job import CANCELLED, FINAL, REVIVABLE, RUNNING
+from .job import CANCELLED, FINAL, QUEUED, REVIVABLE, RUNNING, SCHEDULED
 from .signals import announce, job_cancelled
 from .spool import DEAD, TAKEN, WAITING
 
@@ -40,11 +40,13 @@ def cancel(engine: SpoolEngine, job_id: str) -> str:
     return CANCELLED
 
 
-def revive(engine: SpoolEngine, job_id: str) -> None:
-    """Run a dead, cancelled or expired job again: row first, then the file.
+def revive(engine: SpoolEngine, job_id: str) -> str:
+    """Run a dead, cancelled or expired job again and return its state: row first, then the file.
 
-    Attempt numbers go on, limits start anew. Raises `JobNotFound` and `JobStateError`.
+    Attempt numbers go on, limits start anew. One that never started and whose time has not come
+    is scheduled for that time again. Raises `JobNotFound` and `JobStateError`.
     """
+    now = engine.clock()
     with engine.ledger.transaction() as rows:
         row = rows.row(job_id)
         if row is None:
@@ -56,9 +58,11 @@ def revive(engine: SpoolEngine, job_id: str) -> None:
         if holder is not None:
             others = f"alone under its unique key, which job {holder} holds now"
             raise JobStateError(job_id, "retry", row.state, others)
-        rows.revive(job_id, engine.clock(), unique)
-    engine.spool.exhume(job_id)
+        is_early = row.attempt == 0 and row.due_at > now
+        rows.revive(job_id, row.due_at if is_early else now, now, unique)
+    engine.spool.exhume(job_id, row.due_at if is_early else None)
     engine.ring()
+    return SCHEDULED if is_early else QUEUED
 
 
 def _key_given_up(engine: SpoolEngine, job_id: str) -> str | None:

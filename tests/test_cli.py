@@ -292,6 +292,14 @@ def test_retry_runs_ended_jobs_again_by_id_or_by_state(run: Run, engine: SpoolEn
     assert done(run("retry", "--state", "dead")) == ""
 
 
+def test_retry_says_of_a_job_that_was_cancelled_before_its_time_that_it_is_scheduled(
+    run: Run,
+) -> None:
+    job_id = done(run("enqueue", "work", "--delay", "3600"))
+    done(run("cancel", job_id))
+    assert done(run("retry", job_id)) == f"{job_id}  scheduled"
+
+
 def test_retrying_a_job_that_waits_exits_with_1_and_says_why(run: Run) -> None:
     job_id = done(run("enqueue", "work"))
     assert "it is queued, and must be dead" in refused(run("retry", job_id), 1)

@@ -390,6 +390,19 @@ def done(answer: TestResponse) -> TestResponse:
     return answer
 
 
+def test_a_job_that_is_cancelled_and_retried_before_its_time_waits_for_it_and_says_so(
+    client: FlaskClient, jobs: dict[str, JobHandle]
+) -> None:
+    job = jobs["scheduled"]
+    browser = opened(client)
+    page = f"/spooler/jobs/{job.id}"
+    due = job.record.due_at
+    for action in ("cancel", "retry"):
+        done(browser.post(f"{page}/{action}", headers=HOME))
+    assert (job.state, job.record.due_at) == ("scheduled", due)
+    assert "The job waits for its time again." in browser.get(page).text
+
+
 def test_a_dead_job_is_retried_cancelled_and_deleted(
     client: FlaskClient, app: Flask, jobs: dict[str, JobHandle]
 ) -> None:

@@ -467,6 +467,7 @@ def test_cancelling_or_reviving_what_does_not_exist_is_refused(engine: SpoolEngi
 
 @pytest.mark.parametrize("state", ["dead", "cancelled", "expired"])
 def test_a_dead_cancelled_or_expired_job_can_be_revived(engine: SpoolEngine, state: str) -> None:
+    engine.clock = lambda: NOW
     job_id = engine.submit(make_job())
     end(engine, job_id, state)
     operations.revive(engine, job_id)
@@ -474,6 +475,44 @@ def test_a_dead_cancelled_or_expired_job_can_be_revived(engine: SpoolEngine, sta
     assert record.state == "queued"
     assert record.finished_at is None
     assert files(engine) == [f"waiting/{job_id}"]
+
+
+@pytest.mark.parametrize("state", ["dead", "cancelled", "expired"])
+def test_a_job_that_never_started_waits_for_its_time_again_when_it_is_revived(
+    engine: SpoolEngine, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    engine.clock = lambda: NOW
+    job_id = engine.submit(make_job(due_at=NOW + 3600))
+    with engine.ledger.transaction() as rows:
+        assert rows.close(job_id, state, NOW, None)
+    assert engine.spool.bury_waiting(job_id)
+    assert operations.revive(engine, job_id) == "scheduled"
+    record = known(engine.ledger, job_id)
+    assert (record.state, record.due_at, record.finished_at) == ("scheduled", NOW + 3600, None)
+    assert files(engine) == [f"waiting/{job_id}"]
+    file = engine.spool.root / "waiting" / job_id
+    assert file.stat().st_mtime == pytest.approx(NOW + 3600, abs=0.05)
+    with engine.ledger.transaction() as rows:
+        assert rows.ripen(NOW + 3599, 9) == 0
+        assert rows.ripen(NOW + 3601, 9) == 1
+    pool_of(1, monkeypatch)
+    promote_all(engine)
+    assert [file.job_id for file in engine.spool.window()] == [job_id]
+
+
+def test_a_job_that_had_started_runs_at_once_when_it_is_revived(engine: SpoolEngine) -> None:
+    engine.clock = lambda: NOW
+    job_id = engine.submit(make_job())
+    window = start_running(engine, job_id, process(os.getpid()))
+    with engine.ledger.transaction() as rows:
+        later = Change(outcome="failed", state="retrying", due_at=NOW + 3600, ended_at=NOW)
+        assert settle(rows, job_id, 1, later)
+    engine.spool.demote(window, job_id, NOW + 3600)
+    operations.cancel(engine, job_id)
+    assert operations.revive(engine, job_id) == "queued"
+    assert known(engine.ledger, job_id).due_at == NOW
+    file = engine.spool.root / "waiting" / job_id
+    assert file.stat().st_mtime <= time.time()
 
 
 def test_a_revived_job_can_be_cancelled_and_revived_again(engine: SpoolEngine) -> None:
@@ -529,7 +568,7 @@ def test_promoting_finds_a_revived_job_whose_file_is_still_among_the_dead(
     job_id = engine.submit(make_job())
     operations.cancel(engine, job_id)
     with engine.ledger.transaction() as rows:
-        rows.revive(job_id, NOW)
+        rows.revive(job_id, NOW, NOW)
     assert files(engine) == [f"dead/{job_id}"]
     pool_of(2, monkeypatch)
     promote_all(engine)

@@ -141,6 +141,7 @@ def test_waiting_inside_a_task_is_refused_even_for_a_job_that_has_ended(job: Job
 def test_a_handle_cancels_and_retries(job: JobHandle) -> None:
     with pytest.raises(JobStateError):
         job.retry()
+    job._engine.clock = lambda: NOW
     assert job.cancel() == "cancelled"
     job.retry()
     assert job.state == "queued"

@@ -186,7 +186,7 @@ def test_nothing_but_a_persons_retry_leaves_a_final_state(
 def test_only_dead_cancelled_and_expired_jobs_can_be_revived(ledger: Ledger, state: str) -> None:
     job_id = add(ledger, state)
     with ledger.transaction() as rows:
-        assert rows.revive(job_id, NOW + 9) == (state in ("dead", "cancelled", "expired"))
+        assert rows.revive(job_id, NOW + 9, NOW + 9) == (state in ("dead", "cancelled", "expired"))
     if state in ("dead", "cancelled", "expired"):
         row = row_of(ledger, job_id)
         assert (row.state, row.due_at) == ("queued", NOW + 9)
@@ -202,7 +202,7 @@ def test_a_revived_job_goes_on_counting_attempts_while_its_limits_start_anew(
     with ledger.transaction() as rows:
         rows.ask_cancel(job_id)
         settle(rows, job_id, 1, change("dead", error=WHY, crashes=3, interruptions=2))
-        rows.revive(job_id, NOW)
+        rows.revive(job_id, NOW, NOW)
     row = row_of(ledger, job_id)
     assert (row.attempt, row.charged, row.crashes, row.interruptions) == (1, 0, 0, 0)
     assert (row.cancel_asked, row.expires_at) == (0, None)

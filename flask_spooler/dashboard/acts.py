@@ -15,7 +15,7 @@ from flask.typing import ResponseReturnValue
 
 from .. import operations
 from ..errors import ArgumentError, JobNotFound, JobStateError, UnknownTask
-from ..job import RUNNING
+from ..job import RUNNING, SCHEDULED
 from . import enqueueing, filters
 from . import many as bulk
 from .base import NAME, did, engine, search, state
@@ -44,8 +44,9 @@ def act(job_id: str, action: str) -> ResponseReturnValue:
     did(time.time(), action, job_id)
     match action:
         case "retry":
+            waits = "waits for its time" if now == SCHEDULED else "is queued"
             notice = Notice(
-                "The job is queued again.", undo=f"{here}/cancel", undo_label="Cancel it"
+                f"The job {waits} again.", undo=f"{here}/cancel", undo_label="Cancel it"
             )
         case "cancel" if now == RUNNING:
             notice = Notice("The job is being stopped.")

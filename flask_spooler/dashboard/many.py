@@ -56,8 +56,7 @@ def do(engine: SpoolEngine, action: str, job_id: str) -> str:
     """Do it to one job and return its state afterwards; `JobNotFound`, `JobStateError`."""
     match action:
         case "retry":
-            operations.revive(engine, job_id)
-            return "queued"
+            return operations.revive(engine, job_id)
         case "delete":
             operations.delete(engine, job_id)
             return "deleted"

@@ -329,14 +329,15 @@ class Transaction:
             (CANCEL_ASKED, job_id),
         )
 
-    def revive(self, job_id: str, now: float, unique: str | None = None) -> bool:
-        """Make a dead, cancelled or expired job queued again, its limits starting anew."""
+    def revive(self, job_id: str, due: float, now: float, unique: str | None = None) -> bool:
+        """Let a dead, cancelled or expired job wait until `due` again, its limits starting anew."""
         revived = self._run(
-            "UPDATE jobs SET state = 'queued', due_at = ?, finished_at = NULL, charged = 0,"
+            "UPDATE jobs SET state = CASE WHEN ? <= ? THEN 'queued' ELSE 'scheduled' END,"
+            " due_at = ?, finished_at = NULL, charged = 0,"
             " crashes = 0, interruptions = 0, cancel_asked = 0, expires_at = NULL, result = NULL,"
             " unique_key = coalesce(unique_key, ?)"
             " WHERE id = ? AND state IN ('dead', 'cancelled', 'expired') RETURNING 1",
-            (now, unique, job_id),
+            (due, now, due, unique, job_id),
         )
         return revived.get is not None
 

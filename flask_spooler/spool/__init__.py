@@ -266,13 +266,17 @@ class Spool:
         reach("bury_waiting.rename")
         return move(self._places.at(WAITING, job_id), self._places.at(DEAD, job_id))
 
-    def exhume(self, job_id: str) -> bool:
-        """Rename from ``dead/`` to ``waiting/``, after the row says queued again.
+    def exhume(self, job_id: str, due: float | None = None) -> bool:
+        """Rename from ``dead/`` to ``waiting/``, after the row says queued or scheduled again.
 
-        It may still bear the time it once waited for, and uWSGI would go on waiting; a crash
-        after that has changed leaves it among the dead, where it does not matter.
+        It may still bear a time it once waited for, and uWSGI would go on waiting, unless that is
+        `due`; a crash after that has changed leaves it among the dead, where it does not matter.
         """
-        make_due(self._places.at(DEAD, job_id))
+        path = self._places.at(DEAD, job_id)
+        if due is None:
+            make_due(path)
+        else:
+            set_time(path, due - CLOCK_TICK)
         reach("exhume.rename")
         return move(self._places.at(DEAD, job_id), self._places.at(WAITING, job_id))
 

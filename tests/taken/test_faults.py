@@ -231,25 +231,28 @@ def test_a_job_whose_end_was_kept_in_done_can_be_taken_by_another_spooler_for_it
     assert outcomes(world, kept) == ["failed", "succeeded"]
 
 
-def test_a_job_that_was_cancelled_before_its_time_runs_at_once_when_it_is_retried(
+def test_a_job_that_was_cancelled_before_its_time_waits_for_it_again_when_it_is_retried(
     world: World,
 ) -> None:
     (scheduled,) = queued(world, "ok", delay=3600)
     operations.cancel(world.state.engine, scheduled)
-    operations.revive(world.state.engine, scheduled)
-    world.recover()
-    assert states(world, [scheduled]) == ["succeeded"]
-    assert said(world) == ["ok"]
-
-
-def test_a_retried_job_whose_first_time_has_not_come_yet_can_be_taken(world: World) -> None:
-    (scheduled,) = queued(world, "scheduled", delay=3600)
-    operations.cancel(world.state.engine, scheduled)
     queued(world, "before")
     operations.revive(world.state.engine, scheduled)
     hand_over(world)
-    assert said(world) == ["before", "scheduled"]
-    assert states(world, [scheduled]) == ["succeeded"]
+    world.recover()
+    assert states(world, [scheduled]) == ["scheduled"]
+    assert said(world) == ["before"]
+
+
+def test_a_retried_job_whose_next_attempt_was_far_off_can_be_taken(world: World) -> None:
+    (failed,) = queued(world, "retry", backoff=[3600.0])
+    hand_over(world)
+    operations.cancel(world.state.engine, failed)
+    queued(world, "before")
+    operations.revive(world.state.engine, failed)
+    hand_over(world)
+    assert said(world) == ["retry", "before", "retry"]
+    assert states(world, [failed]) == ["succeeded"]
 
 
 @pytest.mark.parametrize("point", ["finish.unlink", "taken.open"])
