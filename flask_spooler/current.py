@@ -21,7 +21,7 @@ from .errors import OptionError
 from .job import Job
 from .record import Progress, Step, decoded
 from .schedule import is_finite
-from .steps import Steps
+from .steps import Forgotten, Steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,7 +62,7 @@ class CurrentJob:
     """What a task may know and say of its own job.
 
     A task that is called here and now, without a job, has one that nobody asks for: its progress
-    goes nowhere, and its steps are plain calls.
+    goes nowhere, and its steps are not kept.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CurrentJob:
         job: Job,
         attempt: int,
         report: Callable[[str, Progress], bool] | None,
-        steps: Steps | None = None,
+        steps: Steps | Forgotten | None = None,
     ) -> None:
         self.is_enqueued = report is not None
         self.id = job.id
@@ -79,7 +79,7 @@ class CurrentJob:
         self.attempt = attempt
         self.max_attempts = job.max_attempts
         self.unwritten: Progress | None = None
-        self.steps = steps
+        self.steps = steps or Forgotten()
         self._report = report
         self._reported_at = -math.inf
 
@@ -118,8 +118,6 @@ class CurrentJob:
         steps apart, and for a call without a function. Raises `StepError` for a result that is
         not JSON; the job is dead if it ends in an error then.
         """
-        if self.steps is None:
-            return function(*args, **kwargs)
         finished = self.steps.begin(name)
         if is_async(function):
             return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
@@ -137,7 +135,7 @@ class CurrentJob:
 
     @staticmethod
     async def _await_step(
-        steps: Steps,
+        steps: Steps | Forgotten,
         name: str,
         finished: Step | None,
         function: Callable[..., Any],

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, NoReturn, Protocol
 
-import msgspec
 from flask import Flask
 
 from . import _uwsgi
@@ -45,6 +44,7 @@ from .outcome import (
     TimedOut,
 )
 from .record import ErrorInfo, Row
+from .result import NotJSON, to_json
 from .retry import SPOOL_OK, SPOOL_RETRY, Discard, Retry
 from .steps import Steps
 from .task import Task
@@ -150,10 +150,9 @@ def _returned(task: Task[..., Any], result: Any, longest: int) -> Outcome:
         problem = f"{task.name} returned {later} instead of doing its work"
         return Failed(ErrorInfo("TypeError", problem), again=False)
     try:
-        data = None if result is None else msgspec.json.encode(result)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        kind = with_article(type(result).__name__)
-        problem = f"{task.name} returned {kind}, which is not JSON: {error}"
+        data = None if result is None else to_json(result)
+    except NotJSON as error:
+        problem = f"{task.name} returned {error}"
         return Failed(ErrorInfo("TypeError", problem[:LONGEST_MESSAGE]), again=False)
     if data is not None and len(data) > longest:
         too_large = PayloadTooLarge(f"the result of {task.name}", len(data), longest)

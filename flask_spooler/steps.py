@@ -14,12 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
-from .arguments.hints import with_article
 from .errors import OptionError, StepError
 from .interrupts import shielded
 from .record import Step, decoded
+from .result import NotJSON, to_json
 
 LONGEST_NAME: Final = 200
 
@@ -87,7 +85,7 @@ class Steps:
             os._exit(1)
         with shielded:
             try:
-                data = self._encoded(name, result)
+                data = self._short(name, result)
             except StepError:
                 self.has_lost_one = True
                 raise
@@ -96,12 +94,8 @@ class Steps:
                 self._keep(step)
         return decoded(data)
 
-    def _encoded(self, name: str, result: Any) -> bytes:
-        try:
-            data = msgspec.json.encode(result)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            problem = f"{with_article(type(result).__name__)}, which is not JSON ({error})"
-            raise StepError(name, problem) from None
+    def _short(self, name: str, result: Any) -> bytes:
+        data = _encoded(name, result)
         if len(data) > self._longest:
             problem = f"{len(data):,} bytes, more than SPOOLER_MAX_PAYLOAD ({self._longest:,})"
             raise StepError(name, problem)
@@ -114,3 +108,24 @@ class Steps:
         # Else all that are known: the ledger may be another one by then, which has none of them,
         # and one that knew the later steps without the earlier would mix two runs of the job.
         self.unwritten = [] if written else list(self._finished.values())
+
+
+class Forgotten:
+    """The steps of a task that is called without a job: all of them run, and no one is kept."""
+
+    def begin(self, name: str) -> None:
+        """Know of no step that is finished."""
+
+    def fail(self, name: str) -> None:
+        """Know of no step that has begun."""
+
+    def finish(self, name: str, result: Any, seconds: float) -> Any:
+        """Return what a step returned as it would come back in a job; raise `StepError`."""
+        return decoded(_encoded(name, result))
+
+
+def _encoded(name: str, result: Any) -> bytes:
+    try:
+        return to_json(result)
+    except NotJSON as error:
+        raise StepError(name, str(error)) from None

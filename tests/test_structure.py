@@ -21,7 +21,8 @@ PACKAGE = Path(flask_spooler.__file__).parent
 LAYERS = [
     ["callables", "failpoints", "interrupts", "members", "errors", "_uwsgi"],
     ["retry", "schedule", "packets", "times", "endings", "queues", "job", "record", "signals"],
-    ["options", "arguments", "outcome", "admission", "config", "steps", "current", "tidy"],
+    ["options", "arguments", "outcome", "admission", "config", "tidy"],
+    ["result", "steps", "current"],
     ["threads"],
     ["databases", "contexts", "coroutines", "after_commit"],
     ["log", "capture"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -346,14 +347,20 @@ def test_what_a_task_asks_for_is_no_failure(spooler: Spooler, jobs: SpoolerJobs)
     assert [job.state for job in handles] == ["retrying", "dead", "retrying"]
 
 
-def test_a_result_that_is_not_json_fails_the_test(spooler: Spooler, jobs: SpoolerJobs) -> None:
+@pytest.mark.parametrize(
+    ("result", "kind"), [(object(), "an object"), ({"mean": math.nan}, "a dict")], ids=type
+)
+def test_a_result_that_is_not_json_fails_the_test(
+    spooler: Spooler, jobs: SpoolerJobs, result: Any, kind: str
+) -> None:
     @spooler.task
     def work() -> Any:
-        return object()
+        return result
 
-    work.enqueue()
-    with pytest.raises(TaskFailed, match="returned an object, which is not JSON"):
+    job = work.enqueue()
+    with pytest.raises(TaskFailed, match=f"returned {kind}, which is not JSON"):
         jobs.run_pending()
+    assert (job.state, job.attempt) == ("dead", 1)
 
 
 def test_a_timeout_is_a_failure_like_any_other(spooler: Spooler, jobs: SpoolerJobs) -> None:
