@@ -78,7 +78,7 @@ def in_uwsgi_tasks() -> ResponseReturnValue:
     duration = _seconds("duration", "5")
     text = request.args.get("fail", "0")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise BadInput("fail", f"expected a whole number from 0, got: {text!r}")
+        raise BadInput("fail", f"expected a whole number from 0 to 999999999, got: {text!r}")
     if not tasks.INSIDE_UWSGI:
         return _unavailable("uwsgi-tasks needs a spooler: uwsgi --ini uwsgi.ini")
     try:

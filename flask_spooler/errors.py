@@ -124,6 +124,7 @@ class OptionError(SpoolerError, ValueError):
         super().__init__(f"expected {option} to be {expected}, got: {got!r}")
         self.option = option
         self.expected = expected
+        self.got = got
 
 
 class NotATask(SpoolerError, TypeError):

@@ -98,7 +98,22 @@ def _iso(text: str) -> datetime:
     try:
         return datetime.fromisoformat(spelled)
     except ValueError:
-        raise OptionError("at", "unix seconds or an ISO 8601 time with a zone", text) from None
+        expected = f"unix seconds or an ISO 8601 time with a zone{lost_plus(text)}"
+        raise OptionError("at", expected, text) from None
+
+
+def lost_plus(text: str) -> str:
+    """Say how a URL writes the plus of a zone, where a text has a space in its place; else "".
+
+    >>> lost_plus("2030-01-01T00:00:00 02:00")
+    ' (whose + is %2B in a URL)'
+    """
+    time, _, offset = text.rpartition(" ")
+    try:
+        zone = datetime.fromisoformat(f"{time}+{offset}").tzinfo
+    except ValueError:
+        return ""
+    return " (whose + is %2B in a URL)" if zone else ""
 
 
 def _is_number(value: object) -> bool:

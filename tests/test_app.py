@@ -180,6 +180,13 @@ def test_a_time_without_a_zone_is_refused_with_that_reason(reference: Reference)
     assert "time zone" in assert_error(answer, 400, "at")
 
 
+def test_a_zone_whose_plus_the_url_has_made_a_space_is_refused_with_that_reason(
+    reference: Reference,
+) -> None:
+    answer = reference.client.get("/uwsgi_spool?at=2030-01-01T00:00:00+02:00")
+    assert "whose + is %2B in a URL" in assert_error(answer, 400, "at")
+
+
 def test_at_and_delay_together_are_refused(reference: Reference) -> None:
     answer = reference.client.get("/uwsgi_spool?at=2000000000&delay=5")
     assert "both" in assert_error(answer, 400, "at")
@@ -189,7 +196,8 @@ def test_at_and_delay_together_are_refused(reference: Reference) -> None:
 @pytest.mark.parametrize("text", ["-1", "1.5", "x", "", "²", "9999999999"])
 def test_a_bad_number_of_failures_is_refused(reference: Reference, text: str) -> None:
     answer = reference.client.get(f"/uwsgi_tasks?duration=1&fail={text}")
-    assert "whole number" in assert_error(answer, 400, "fail")
+    message = assert_error(answer, 400, "fail")
+    assert message == f"expected a whole number from 0 to 999999999, got: {text!r}"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,70 @@ def test_a_job_goes_through_the_api(app: Flask) -> None:
     assert call("GET", f"jobs/{made['id']}")[0] == 404
     status, told = call("POST", "jobs", {"task": "tests.add", "kwargs": {"left": "x"}})
     assert (status, told["error"]["field"]) == (400, "kwargs")
+
+
+def test_the_body_that_the_documentation_shows_is_what_the_route_takes(app: Flask) -> None:
+    page = Path(__file__).parents[1] / "docs" / "http.md"
+    [shown] = re.findall(r"^```json\n(.+?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    body = json.loads(shown)
+    described = DESCRIPTION["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert {*body, "at"} == set(described["schema"]["properties"])
+    spooler = app.extensions["spooler"].spooler
+
+    @spooler.task(name=body["task"], tags=["picture"])
+    def resize(path: str, width: int = 300) -> None: ...
+
+    client = app.test_client()
+    made = client.post("/spooler/api/jobs", json=body, headers=BEARER)
+    assert (made.status_code, made.json["state"]) == (202, "scheduled"), made.text
+    job = client.get(f"/spooler/api/jobs/{made.json['id']}", headers=BEARER).json
+    assert {name: job[name] for name in ("task", "kwargs", "queue", "priority", "tags")} == {
+        "task": body["task"],
+        "kwargs": body["kwargs"],
+        "queue": body["queue"],
+        "priority": body["priority"],
+        "tags": sorted(["picture", *body["tags"]]),
+    }
+    assert job["due_at"] - job["enqueued_at"] == body["delay"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "message"),
+    [
+        ("GET jobs?limit=500", "limit", "expected a whole number from 1 to 200, got: '500'"),
+        ("GET jobs?before=x", "before",
+         "expected the id of a job, or what another page said is next, got: 'x'"),
+        (f"GET jobs?q={'x' * 201}", "q", "expected at most 200 characters, got: 201"),
+        ("GET jobs?since=2030-01-01T00:00:00+02:00", "since",
+         "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h (whose + is %2B in a URL), "
+         "got: '2030-01-01T00:00:00 02:00'"),
+        ("GET jobs?sate=dead", "sate", "expected one of state, queue, task, tag, error, q, since, "
+         "until, before, limit, got: 'sate'"),
+        ("GET jobs/{id}/log?after=-1", "after", "expected the number of a part, from 0, got: '-1'"),
+        ('POST jobs {"priority": 500}', "priority",
+         "expected a whole number from -100 to 100, got: 500"),
+        ('POST jobs {"delay": "soon"}', "delay",
+         "expected a finite number of seconds from 0, got: 'soon'"),
+        ('POST jobs {"at": "soon"}', "at",
+         "expected unix seconds before the year 10000, got: 'soon'"),
+        ('POST jobs {"tags": "user:5"}', "tags", "expected a list of up to 20 strings of 1 to 100 "
+         "printable characters, got: 'user:5'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isalpha() else "",
+)  # fmt: skip
+def test_an_error_says_what_was_expected_and_what_came(
+    app: Flask, ids: list[str], request_: str, field: str, message: str
+) -> None:
+    method, path, *body = request_.split(" ", 2)
+    url = f"/spooler/api/{path.format(id=ids[0]) if '{' in path else path}"
+    whole = {"task": "tests.add", "kwargs": {"left": 1}, **json.loads("".join(body) or "{}")}
+    answer = app.test_client().open(
+        url, method=method, json=whole if body else None, headers=BEARER
+    )
+    assert (answer.status_code, answer.json["error"]) == (
+        400,
+        {"field": field, "message": message},
+    )
 
 
 def test_pages_of_the_list_hold_every_job_once(app: Flask) -> None:

@@ -22,16 +22,24 @@ from ..errors import (
     OptionError,
     PayloadTooLarge,
     UnknownTask,
+    Words,
 )
 from ..ledger.search import Listed
 from ..record import decoded, tags_in
 from . import enqueueing, filters, numbers, pages, values
 from . import many as bulk
-from .base import BadRequest, did, engine, prefix, search, state, text_arg
+from .base import BadRequest, did, engine, expected, prefix, search, state, text_arg
 
 MOST_LISTED: Final = 200
 LARGEST_BODY: Final = 2**20
 """Bytes of a request beyond the arguments of a job."""
+
+OPTIONS: Final = ("queue", "priority", "tags", "delay", "at")
+IN_JSON: Final = {
+    "delay": "a finite number of seconds from 0",
+    "at": "unix seconds before the year 10000",
+}
+"""What an option is expected to be where there are no Python objects."""
 
 
 def answer(value: Any, status: int = 200) -> Response:
@@ -83,7 +91,7 @@ def log(job_id: str) -> ResponseReturnValue:
     _only(request.args, ("after",))
     after = request.args.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
-        raise BadRequest("after", "expected the number of a part, from 0")
+        raise expected("after", "the number of a part, from 0", after)
     parts = engine().ledger.log(job_id, int(after))
     return answer({"parts": [{"part": number, "text": text} for number, text in parts]})
 
@@ -100,27 +108,27 @@ def many() -> ResponseReturnValue:
     body = _body()
     action = body.get("action")
     if action not in bulk.ACTIONS:
-        raise BadRequest("action", f"expected one of {', '.join(bulk.ACTIONS)}")
+        raise expected("action", f"one of {', '.join(bulk.ACTIONS)}", action)
     _only(body, ("action", "ids", "filter", "before"))
     found = search()
     if "ids" in body:
         job_ids = body["ids"]
         if not isinstance(job_ids, list) or not all(isinstance(each, str) for each in job_ids):
-            raise BadRequest("ids", "expected a list of ids")
+            raise expected("ids", "a list of ids", job_ids)
         if len(job_ids) > MOST_LISTED:
-            raise BadRequest("ids", f"expected at most {MOST_LISTED} ids")
+            raise expected("ids", f"at most {MOST_LISTED} ids", Words(f"{len(job_ids):,}"))
         if "filter" in body or "before" in body:
             raise BadRequest("ids", "expected ids or filter, got both")
         step = bulk.to_each(engine(), action, list(dict.fromkeys(job_ids)))
     else:
         given = body.get("filter")
         if not isinstance(given, dict) or not all(isinstance(each, str) for each in given.values()):
-            raise BadRequest("filter", "expected an object of texts: {} means all jobs")
+            raise expected("filter", "an object of texts ({} means all jobs)", given)
         _only(given, filters.NAMES)
         asked = filters.read(given, found, time.time())
         before = body.get("before")
         if before is not None and not isinstance(before, str):
-            raise BadRequest("before", "expected what the step before said is next")
+            raise expected("before", "what the step before said is next", before)
         start = filters.cursor(before, found)
         step = bulk.to_all(
             engine(), found, action, asked, found.newest() + 1 if start is None else start
@@ -138,27 +146,25 @@ def many() -> ResponseReturnValue:
 def enqueue() -> ResponseReturnValue:
     """Enqueue a job."""
     body = _body()
-    _only(body, ("task", "kwargs", "queue", "priority", "delay", "at"))
+    _only(body, ("task", "kwargs", *OPTIONS))
     name = body.get("task")
     if not isinstance(name, str):
-        raise BadRequest("task", "expected the name of a task")
+        raise expected("task", "the name of a task", name)
     kwargs = body.get("kwargs", {})
     if not isinstance(kwargs, dict):
-        raise BadRequest("kwargs", "expected an object")
-    options = {
-        name: body[name]
-        for name in ("queue", "priority", "delay", "at")
-        if body.get(name) is not None
-    }
+        raise expected("kwargs", "an object", kwargs)
+    options = {name: body[name] for name in OPTIONS if body.get(name) is not None}
     if "delay" in options and "at" in options:
         raise BadRequest("at", "expected at or delay, got both")
     try:
         task = state().spooler.find_task(name)
+        if "tags" in options:  # beside the task's own, as on the command line
+            options["tags"] = (*task.options.tags, *task.using(tags=options["tags"]).options.tags)
         job = enqueueing.enqueue(task.using(**options), msgspec.json.encode(kwargs))
     except UnknownTask as unknown:
         raise BadRequest("task", str(unknown)) from None
     except OptionError as wrong:
-        raise BadRequest(wrong.option, f"expected {wrong.expected}") from None
+        raise expected(wrong.option, IN_JSON.get(wrong.option, wrong.expected), wrong.got) from None
     except PayloadTooLarge as large:
         raise BadRequest("kwargs", str(large), 413) from None
     except ArgumentError as wrong:
@@ -177,7 +183,7 @@ def hold(queue: str, action: str) -> ResponseReturnValue:
     try:
         name = enqueueing.queue_name(queue)
     except OptionError as wrong:
-        raise BadRequest("queue", f"expected {wrong.expected}") from None
+        raise expected("queue", wrong.expected, wrong.got) from None
     operations.pause(engine(), name, action == "pause")
     did(time.time(), action, name)
     return answer({"queue": name, "paused": action == "pause"})
@@ -267,12 +273,12 @@ def _body() -> dict[str, Any]:
 def _only(given: Any, known: tuple[str, ...]) -> None:
     for name in given:
         if name not in known:
-            raise BadRequest(name, f"expected one of {', '.join(known)}")
+            raise expected(name, f"one of {', '.join(known)}", name)
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return pages.PAGE
     if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MOST_LISTED):
-        raise BadRequest("limit", f"expected a whole number from 1 to {MOST_LISTED}")
+        raise expected("limit", f"a whole number from 1 to {MOST_LISTED}", text)
     return int(text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import current_app, g, request
 
+from ..arguments.hints import short
 from ..config import EXTENSION
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class BadRequest(ValueError):
         super().__init__(message)
         self.field = field
         self.status = status
+
+
+def expected(field: str | None, what: str, got: object) -> BadRequest:
+    """Return the error of a field that is not what it has to be."""
+    return BadRequest(field, f"expected {what}, got: {short(got)}")
 
 
 def state() -> AppState:

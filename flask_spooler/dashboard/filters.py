@@ -6,18 +6,17 @@ id of a job, or the beginning of one; else exactly a task, a tag or an exception
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from ..errors import OptionError
+from ..errors import OptionError, Words
 from ..job import STATES, is_id
 from ..ledger.search import Found, Listed, Search, is_cursor
 from ..ledger.walks import Filter
-from ..schedule import parse_at, parse_length
-from .base import BadRequest
+from ..schedule import lost_plus, parse_at, parse_length
+from .base import expected
 from .values import preview_all
 
 NAMES: Final = ("state", "queue", "task", "tag", "error", "q", "since", "until")
@@ -58,10 +57,11 @@ def read(arguments: Mapping[str, str], search: Search, now: float) -> Asked:
     given = {name: arguments[name].strip() for name in NAMES if arguments.get(name, "").strip()}
     state = given.get("state")
     if state is not None and state not in STATES:
-        raise BadRequest("state", f"expected one of {', '.join(STATES)}, got: {state[:40]!r}")
+        raise expected("state", f"one of {', '.join(STATES)}", state)
     for name in ("queue", "task", "tag", "error", "q"):
-        if len(given.get(name, "")) > LONGEST_TEXT:
-            raise BadRequest(name, f"expected at most {LONGEST_TEXT} characters")
+        text = given.get(name, "")
+        if len(text) > LONGEST_TEXT:
+            raise expected(name, f"at most {LONGEST_TEXT} characters", Words(f"{len(text):,}"))
     wanted = Filter(
         state=state,
         queue=given.get("queue"),
@@ -79,7 +79,7 @@ def cursor(text: str | None, search: Search) -> int | None:
     if not text:
         return None
     if not is_cursor(text):
-        raise BadRequest("before", "expected the id of a job, or what another page said is next")
+        raise expected("before", "the id of a job, or what another page said is next", text)
     return search.seq_before(text) or 0 if is_id(text) else int(text)
 
 
@@ -152,10 +152,7 @@ def _time(name: str, text: str | None, now: float) -> float | None:
     try:
         if text[-1:].isalpha() and text[:1].isdigit() and "T" not in text:
             return now - parse_length(name, text)
-        when = parse_at(text)
+        return parse_at(text)
     except OptionError:
-        expected = "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h"
-        raise BadRequest(name, f"{expected}, got: {text[:40]!r}") from None
-    if not math.isfinite(when):
-        raise BadRequest(name, "expected a finite time")
-    return when
+        known = "unix seconds, ISO 8601 with a zone, or a length of time such as 1h"
+        raise expected(name, known + lost_plus(text), text) from None
