@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+import apsw
+
 from flask_spooler import _uwsgi
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,3 +59,18 @@ def test_a_reload_is_known_also_where_python_was_there_before_uwsgi() -> None:
     finally:
         libc.unsetenv(b"UWSGI_RELOADS")
     assert _uwsgi.boot() == before
+
+
+def test_a_read_left_half_way_in_a_transaction_keeps_no_snapshot(tmp_path: Path) -> None:
+    # With apsw 3.54.0.0 it does, and the process can never write again: "database is locked".
+    ledger = apsw.Connection(str(tmp_path / "ledger.db"))
+    ledger.pragma("journal_mode", "wal")
+    ledger.execute("CREATE TABLE lines (line)")
+    ledger.execute("INSERT INTO lines VALUES (1)")
+    ledger.execute("BEGIN IMMEDIATE")
+    begun = ledger.execute("SELECT line FROM lines LIMIT 1")
+    assert begun.fetchone() == (1,)
+    ledger.execute("INSERT INTO lines VALUES (2)")
+    del begun
+    ledger.execute("COMMIT")
+    assert ledger.txn_state("main") == apsw.SQLITE_TXN_NONE

@@ -24,8 +24,8 @@ def append(run: Run, job_id: str, output: Output) -> None:
     found = run(
         "SELECT part, substr(text, -1) FROM logs WHERE job = ? ORDER BY part DESC LIMIT 1",
         (job_id,),
-    )
-    end, last = found.fetchone() or (0, "\n")
+    ).get  # to its end: a statement left half-way stays open beside those that follow
+    end, last = found or (0, "\n")
     end += output.cut
     text = output.text if last == "\n" or not output.begins else "\n" + output.text
     for part in pieces(text.encode(), PART):
