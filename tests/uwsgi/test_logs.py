@@ -142,6 +142,9 @@ def on_a_terminal(
                 done = done or act(shown.decode(errors="replace"), process.pid)
         except OSError:  # how a terminal ends whose other side is closed
             os.close(ours)
+        except BaseException:  # of pytest's timeout: nobody else would end it, and all would wait
+            process.kill()
+            raise
         return process.wait(30), shown.decode(errors="replace")
 
 
