@@ -181,18 +181,6 @@ def test_a_disk_without_room_for_the_outcome_costs_the_outcome_and_no_second_run
     assert len(world.out.read_text().splitlines()) == 1
 
 
-def test_a_task_that_is_cancelled_and_retried_runs_at_once_whatever_it_had_waited_for(
-    world: World,
-) -> None:
-    world.enqueue("ok", delay=3600)
-    (job_id,) = world.all_acked()
-    operations.cancel(world.state.engine, job_id)
-    operations.revive(world.state.engine, job_id)
-    with world.state.engine.ledger.transaction() as rows:
-        world.state.engine.window.fill(rows)
-    assert mtime(world, only_file(world)) <= time.time()
-
-
 def test_a_job_waits_while_the_ledger_cannot_be_written(world: World) -> None:
     world.state.engine.ledger.patience = 0.05
     world.enqueue("ok")
