@@ -120,11 +120,15 @@ class SpoolEngine:
         except OSError as error:
             raise EnqueueError(str(self.spool.root), error) from error
 
-    def check_size(self, job: Job) -> None:
-        """Raise `PayloadTooLarge` for a job whose arguments are beyond the limit."""
+    def check_size(self, job: Job, call: str = "") -> None:
+        """Raise `PayloadTooLarge` for a job whose arguments are beyond the limit.
+
+        `call` says which one it is of several.
+        """
         size = len(bytes(job.kwargs))
         if size > self.max_payload:
-            raise PayloadTooLarge(f"the arguments of {job.task}", size, self.max_payload)
+            what = f"the arguments of {job.task}" + (f" in {call}" if call else "")
+            raise PayloadTooLarge(what, size, self.max_payload)
 
     def _publish(self, jobs: list[Job]) -> list[str]:
         """Write the files aside, then rename them and insert their rows in one transaction.

@@ -117,7 +117,7 @@ class Spooler:
 
         Raises `DuplicateTask` when its name is taken, and `OptionError`.
         """
-        checked = task_options(options)
+        checked = task_options(name, options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
             stored = check_function(function, name)

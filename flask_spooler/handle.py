@@ -6,6 +6,7 @@ anything: each attribute is read when it is asked for, so it is never out of dat
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Final
 
@@ -88,22 +89,25 @@ class JobHandle:
     def wait(self, timeout: float | None = None) -> str:
         """Return the final state, waiting for it up to `timeout` seconds, or without limit.
 
+        With 0, or less, as when the time for it is over, it looks once.
         Raises `WaitTimeout` when it is not reached by then; `WaitInsideTask` inside a task, where
         all spoolers could come to wait for each other; and `WaitForNobody` in a test that has not
         run the job.
         """
         if inside_task():
             raise WaitInsideTask
-        is_length = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-        if timeout is not None and not is_length:
+        seconds = math.inf if timeout is None else timeout
+        is_length = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not is_length or math.isnan(seconds):
             raise OptionError("wait(timeout=…)", "a number of seconds, or None", timeout)
-        give_up = None if timeout is None else time.monotonic() + timeout
+        seconds = max(seconds, 0.0)
+        give_up = time.monotonic() + seconds
         look = SHORTEST_LOOK
         while (state := self.state) not in FINAL:
             if self._engine.by_hand:
                 raise WaitForNobody(self.id, state)
-            if give_up is not None and time.monotonic() >= give_up:
-                raise WaitTimeout(self.id, state, timeout or 0.0)
+            if time.monotonic() >= give_up:
+                raise WaitTimeout(self.id, state, seconds)
             time.sleep(look)
             look = min(look * 1.5, LONGEST_LOOK)
         return state

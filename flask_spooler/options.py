@@ -21,6 +21,9 @@ Exceptions = tuple[type[BaseException], ...]
 ON_DUPLICATE: Final = ("return", "replace", "refuse")
 """What enqueue does while another job holds the unique key."""
 
+LONGEST_NAME: Final = 200
+"""Characters of the name that somebody gives a task; those of its module may be more."""
+
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 100
 
@@ -112,7 +115,11 @@ class Options:
             name: getattr(usual, name) if value is None else CHECKS[name](name, value)
             for name, value in changes.items()
         }
-        return replace(self, **checked)
+        changed = replace(self, **checked)
+        if changed.timeout and changed.hard_timeout and changed.timeout > changed.hard_timeout:
+            expected = f"at most hard_timeout, {changed.hard_timeout:g} s, which kills the process"
+            raise OptionError("timeout", expected, changed.timeout)
+        return changed
 
     def expires_at(self, now: float) -> float | None:
         """Return the unix time after which the job is not started any more."""
@@ -130,12 +137,25 @@ def moment(option: str, given: When | timedelta, now: float) -> float:
             return now + seconds_of(option, given)
 
 
-def task_options(given: TaskOptions) -> Options:
-    """Return the options of a whole task; raise `OptionError` for those of one job only."""
+def task_options(name: str | None, given: TaskOptions) -> Options:
+    """Return the options of a whole task, its name if it is given one apart.
+
+    Raises `OptionError` for those of one job only, and for a name that no task can have.
+    """
+    if name is not None:
+        check_name("name", name)
     for each in ("at", "delay"):
         if each in given:
             raise OptionError(each, "given to using(), for one job", dict(given)[each])
     return Options().but(**given)
+
+
+def check_name(option: str, value: Any, longest: int = LONGEST_NAME) -> None:
+    """Raise `OptionError` for what cannot be the stored name of a task, or the beginning of one."""
+    ok = isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+    if not ok or value != value.strip():
+        expected = f"a string of 1 to {longest} printable characters, no spaces around them"
+        raise OptionError(option, expected, value)
 
 
 def _queue(name: str, value: Any) -> str:

@@ -164,7 +164,7 @@ class Task(Generic[P, R_co]):
         """
         engine = self._home.engine
         now = engine.clock()
-        jobs = [self.job(*self._split(call), now) for call in calls]
+        jobs = [self._one_of_many(number, call, now) for number, call in self._numbered(calls)]
         options = self.options
         if len(jobs) > 1 and options.unique is not None and options.on_duplicate == "refuse":
             expected = "'return' or 'replace' for several jobs with one unique key"
@@ -174,13 +174,27 @@ class Task(Generic[P, R_co]):
             self._home.enqueued(job, job_id)
         return [JobHandle(engine, job_id) for job_id in job_ids]
 
+    def _numbered(self, calls: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+        if not isinstance(calls, Iterable) or isinstance(calls, (str, bytes, dict)):
+            expected = "a list of calls, each a tuple of positional or a dict of keyword arguments"
+            raise ArgumentError(self.name, f"expected {expected}, got: {calls!r}")
+        return enumerate(calls)
+
+    def _one_of_many(self, number: int, call: Any, now: float) -> Job:
+        try:
+            job = self.job(*self._split(call), now)
+        except ArgumentError as error:
+            raise ArgumentError(self.name, f"calls[{number}]: {error.problem}") from None
+        self._home.engine.check_size(job, f"calls[{number}]")
+        return job
+
     def _split(
         self, call: tuple[Any, ...] | dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(call, dict):
             return (), call
         if not isinstance(call, (tuple, list)):  # a text would be taken apart into its letters
-            expected = "each call to be a tuple of positional or a dict of keyword arguments"
+            expected = "a tuple of positional or a dict of keyword arguments"
             raise ArgumentError(self.name, f"expected {expected}, got: {call!r}")
         return tuple(call), {}
 

@@ -18,7 +18,7 @@ from .errors import DuplicateTask, NotRegistered, OptionError
 from .handle import JobHandle
 from .job import Job
 from .members import Members
-from .options import TaskOptions, task_options
+from .options import TaskOptions, check_name, task_options
 from .task import Task
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LONGEST_TASKS: Final = 100
+"""Characters of the name with which the stored names of a collection begin."""
 
 ATTACHED: Final = "spooler_tasks"
 """The key in ``app.extensions`` of what came with the app's blueprints."""
@@ -43,9 +46,7 @@ class Tasks:
     """
 
     def __init__(self, name: str) -> None:
-        if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
-            expected = "a string of 1 to 100 printable characters, with which stored names begin"
-            raise OptionError("Tasks(name)", expected, name)
+        check_name("Tasks(name)", name, LONGEST_TASKS)
         self.name = name
         self.tasks: dict[str, Task[..., Any]] = {}
         self._spoolers: Members[Spooler] = Members()
@@ -74,7 +75,7 @@ class Tasks:
         `name` stands in place of the function's own. Raises `DuplicateTask` when it is taken, and
         `OptionError`.
         """
-        checked = task_options(options)
+        checked = task_options(name, options)
 
         def decorate(function: Callable[P, R]) -> Task[P, R]:
             own = check_function(function, name).rpartition(".")[2]

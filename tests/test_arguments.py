@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_co
 from flask_spooler import Spooler
 from flask_spooler.arguments import Arguments, check_function
 from flask_spooler.arguments.hints import words
-from flask_spooler.errors import ArgumentError, NotATask, SpoolerError
+from flask_spooler.errors import ArgumentError, NotATask, PayloadTooLarge, SpoolerError
 from tests.shapes import (
     BERLIN,
     HOME,
@@ -687,9 +687,35 @@ def test_types_are_said_as_they_are_written(hint: Any, said: str) -> None:
 @pytest.mark.parametrize("call", ["a.png", b"a.png", 5, None, {"a"}], ids=str)
 def test_a_call_among_many_that_is_no_tuple_and_no_dict_is_refused(app: Flask, call: Any) -> None:
     many = app.extensions["spooler"].spooler.task(name="tests.many")(plain)
-    with pytest.raises(ArgumentError, match="expected each call to be a tuple"):
+    with pytest.raises(ArgumentError, match=r"many: calls\[0\]: expected a tuple of positional or"):
         many.enqueue_many([call])
     assert len(many.enqueue_many([["a", 1], ("a",), {"a": 5}])) == 3
+
+
+@pytest.mark.parametrize("calls", [None, 5, "a.png", b"a.png", {"path": "a.png"}], ids=str)
+def test_what_is_no_list_of_calls_is_refused_with_the_name_of_the_task(
+    app: Flask, calls: Any
+) -> None:
+    many = app.extensions["spooler"].spooler.task(name="tests.many")(plain)
+    with pytest.raises(
+        ArgumentError, match=r"^cannot enqueue tests\.many: expected a list of"
+    ) as e:
+        many.enqueue_many(calls)
+    assert str(e.value).endswith(f"got: {calls!r}")
+
+
+def test_the_wrong_one_among_many_calls_is_named(app: Flask) -> None:
+    def resize(path: str, width: int = 300) -> None: ...
+
+    many = app.extensions["spooler"].spooler.task(name="tests.many")(resize)
+    with pytest.raises(ArgumentError, match=r"many: calls\[1\]: expected width"):
+        many.enqueue_many([("a",), ("b", "wide"), ("c", 5, 5)])
+    with pytest.raises(ArgumentError, match=r"many: calls\[2\]: .*too many positional"):
+        many.enqueue_many(("x", 5, 5) if n == 2 else ("x",) for n in range(4))
+    app.extensions["spooler"].engine.max_payload = 100
+    with pytest.raises(PayloadTooLarge, match=r"the arguments of tests\.many in calls\[3\] takes"):
+        many.enqueue_many([("a" * (1_000 if n == 3 else 1),) for n in range(4)])
+    assert app.extensions["spooler"].engine.ledger.find() == []
 
 
 def test_a_function_of_c_without_a_signature_cannot_become_a_task() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_spooler import ArgumentError, JobNotFound, Spooler, Tasks, _uwsgi
+from flask_spooler import ArgumentError, JobNotFound, OptionError, Spooler, Tasks, _uwsgi
 from flask_spooler.errors import DuplicateTask, LateTask
 
 Server = Callable[..., None]
@@ -100,6 +100,32 @@ def test_a_task_of_a_script_is_told_how_to_be_found(app: Flask, spooler: Spooler
     way_out = "start the app with flask run or uWSGI, which import it, or give the task name='…'"
     with pytest.raises(ArgumentError, match=way_out):
         hello.enqueue()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [5, b"mail", "", " mail", "mail ", "a\nb", "\x1b[31m", "\udcff", "x" * 201],
+    ids=["int", "bytes", "empty", "space", "end", "line", "escape", "half", "long"],
+)
+@pytest.mark.parametrize("home", [Spooler(), Tasks("mail")], ids=["spooler", "tasks"])
+def test_what_cannot_be_a_name_is_refused_when_the_task_is_decorated(
+    home: Spooler | Tasks, name: Any
+) -> None:
+    expected = "^expected name to be a string of 1 to 200 printable characters, no spaces around"
+    with pytest.raises(OptionError, match=expected):
+        home.task(name=name)(lambda: None)
+    assert home.tasks == {}
+
+
+def test_every_name_that_a_function_has_of_its_own_is_a_name(app: Flask, spooler: Spooler) -> None:
+    def work() -> None: ...
+
+    work.__qualname__ = f"{'deep.' * 50}<locals>.työ"
+    task = spooler.task(work)
+    assert task.name == f"{__name__}.{work.__qualname__}"
+    assert task.enqueue().record.task == task.name
+    for name in ("<lambda>", "send mail/now", "x" * 200):
+        assert spooler.task(lambda: None, name=name).enqueue().record.task == name
 
 
 @pytest.mark.parametrize(

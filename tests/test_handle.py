@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -131,6 +132,17 @@ def test_waiting_gives_up_after_its_timeout_and_leaves_the_job_alone(
     assert job.state == "queued"
 
 
+@pytest.mark.parametrize("timeout", [-1, -0.5, -math.inf])
+def test_waiting_for_less_than_no_time_looks_once(
+    job: JobHandle, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it has waited"))
+    with pytest.raises(WaitTimeout, match="still queued after 0 s"):
+        job.wait(timeout)
+    job.cancel()
+    assert job.wait(timeout) == "cancelled"
+
+
 def test_waiting_inside_a_task_is_refused_even_for_a_job_that_has_ended(job: JobHandle) -> None:
     job.cancel()
     current = CurrentJob(make_job(), 1, lambda job_id, progress: True)
@@ -148,7 +160,9 @@ def test_a_handle_cancels_and_retries(job: JobHandle) -> None:
 
 
 @pytest.mark.parametrize(
-    "timeout", ["5", True, timedelta(seconds=5)], ids=["text", "true", "delta"]
+    "timeout",
+    ["5", True, timedelta(seconds=5), math.nan],
+    ids=["text", "true", "delta", "nan"],
 )
 def test_waiting_takes_seconds_and_says_so(job: JobHandle, timeout: Any) -> None:
     expected = r"expected wait\(timeout=…\) to be a number of seconds, or None, got: "

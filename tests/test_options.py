@@ -253,6 +253,20 @@ def test_at_and_delay_together_are_refused(work: Task[..., Any]) -> None:
         work.using(at=NOW, delay=5).job((), {}, NOW)
 
 
+def test_a_soft_limit_beyond_the_hard_one_is_refused_wherever_the_two_meet(
+    spooler: Spooler,
+) -> None:
+    expected = "^expected timeout to be at most hard_timeout, 5 s, which kills .*, got: 10.0$"
+    with pytest.raises(OptionError, match=expected):
+        spooler.task(timeout=10, hard_timeout=5)
+    with pytest.raises(OptionError, match=expected):
+        Options().but(hard_timeout=5).but(timeout=10)
+    with pytest.raises(OptionError, match=expected):
+        Options().but(timeout=10).but(hard_timeout=timedelta(seconds=5))
+    for limits in ({"timeout": 5}, {"timeout": None}, {"timeout": 9, "hard_timeout": 10}):
+        assert Options().but(hard_timeout=5).but(**limits).hard_timeout in (5, 10)
+
+
 def test_max_attempts_come_from_using_or_task_or_configuration(
     app: Flask, spooler: Spooler
 ) -> None:
