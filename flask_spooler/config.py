@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError, UnknownConfigKey, Words
+from .options import MOST_ATTEMPTS
 from .queues import Queues, read_queues
 
 EXTENSION: Final = "spooler"
@@ -29,6 +31,9 @@ SHORT: Final = ("SPOOLER_DIRECTORY", "SPOOLER_PROCESSES", "SPOOLER_KEY")
 DURABILITIES: Final = ("power", "process")
 MEMORY: Final = "/dev/shm"
 FOREIGN: Final = ("uwsgidecorators", "uwsgi_tasks")
+
+# A browser would take away "." and "..", and write anything else in another way.
+_PATH: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+/?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +81,11 @@ def read_config(
     }
     given = checked.pop("directory", None)
     directory = Path(root) / (given or "my_spools")
+    _check_place(directory)
+    token = checked.get("dashboard_token")
+    if token is not None and token == checked.get("dashboard_read_token"):
+        expected = "another one than SPOOLER_DASHBOARD_TOKEN, else whoever may look may do all"
+        raise ConfigError("SPOOLER_DASHBOARD_READ_TOKEN", expected, Words("the same"))
     passing = given is not None and _is_passing(directory)
     return Config(directory=directory, directory_is_passing=passing, **checked)
 
@@ -95,10 +105,12 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         text = environment.get(key)
         if text is None:
             continue
-        if environment.get(f"FLASK_{key}", text) != text:
-            # The values may be secrets and stay out of the message.
-            got = Words("two different values")
-            raise ConfigError(key, f"the same in {key} and FLASK_{key}", got)
+        other = environment.get(f"FLASK_{key}", text)
+        if other != text:
+            expected = f"the same in {key} and FLASK_{key}, or set in one of them only"
+            # A secret stays out of the message.
+            got = "two different values" if key.endswith("_KEY") else f"{text!r} and {other!r}"
+            raise ConfigError(key, expected, Words(got))
         found.setdefault(key, _loads(key, text))
     return found
 
@@ -123,6 +135,14 @@ def _directory(key: str, value: Any) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ConfigError(key, "the path of a directory", value)
     return Path(value)
+
+
+def _check_place(directory: Path) -> None:
+    """Raise `ConfigError` for a directory that is a file, or below one."""
+    there = next((path for path in (directory, *directory.parents) if os.path.exists(path)), None)
+    if there is not None and not there.is_dir():
+        expected = f"a directory, or where one can be made, while {str(there)!r} is a file"
+        raise ConfigError("SPOOLER_DIRECTORY", expected, str(directory))
 
 
 def _is_passing(directory: Path) -> bool:
@@ -153,6 +173,12 @@ def _one_of(*allowed: str) -> Callable[[str, Any], str]:
 def _positive(key: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(key, "a positive integer", value)
+    return value
+
+
+def _attempts(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_ATTEMPTS:
+        raise ConfigError(key, f"a whole number from 1 to {MOST_ATTEMPTS:,}", value)
     return value
 
 
@@ -195,8 +221,9 @@ def _libraries(key: str, value: Any) -> frozenset[str]:
 
 
 def _prefix(key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or value == "/":
-        raise ConfigError(key, "a path like '/spooler'", value)
+    if not isinstance(value, str) or _PATH.fullmatch(value) is None:
+        expected = "a path like '/spooler', of letters and digits and any of '-_.~'"
+        raise ConfigError(key, expected, value)
     return value.rstrip("/")
 
 
@@ -212,7 +239,7 @@ CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "SPOOLER_DURABILITY": _one_of(*DURABILITIES),
     "SPOOLER_PROCESSES": _positive,
     "SPOOLER_QUEUES": _queues,
-    "SPOOLER_MAX_ATTEMPTS": _positive,
+    "SPOOLER_MAX_ATTEMPTS": _attempts,
     "SPOOLER_MAX_CRASHES": _positive,
     "SPOOLER_GRACE": _seconds,
     "SPOOLER_RETENTION": _seconds,

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import OptionError
+from .queues import QUEUE_NAME, is_queue_name
 from .retry import Backoff, check_backoff
 from .schedule import Seconds, When, seconds_of, unix_time
 
@@ -23,6 +24,8 @@ ON_DUPLICATE: Final = ("return", "replace", "refuse")
 
 LONGEST_NAME: Final = 200
 """Characters of the name that somebody gives a task; those of its module may be more."""
+
+MOST_ATTEMPTS: Final = 1_000_000
 
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 100
@@ -159,9 +162,8 @@ def check_name(option: str, value: Any, longest: int = LONGEST_NAME) -> None:
 
 
 def _queue(name: str, value: Any) -> str:
-    ok = isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
-    if not ok or "/" in value or value.startswith("."):
-        raise OptionError(name, "1 to 100 printable characters with no '/' or leading '.'", value)
+    if not is_queue_name(value):
+        raise OptionError(name, QUEUE_NAME, value)
     return str(value)
 
 
@@ -172,8 +174,8 @@ def _priority(name: str, value: Any) -> int:
 
 
 def _attempts(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
-        raise OptionError(name, "a whole number from 1 to 1,000,000", value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_ATTEMPTS:
+        raise OptionError(name, f"a whole number from 1 to {MOST_ATTEMPTS:,}", value)
     return value
 
 

@@ -24,7 +24,9 @@ import heapq
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+QUEUE_NAME: Final = "1 to 100 printable characters with no '/' or leading '.'"
 
 
 class Waiting(NamedTuple):
@@ -86,6 +88,12 @@ class Queues:
         return chosen
 
 
+def is_queue_name(value: Any) -> bool:
+    """Tell whether a queue may be called that."""
+    ok = isinstance(value, str) and 0 < len(value) <= 100 and value.isprintable()
+    return ok and "/" not in value and not value.startswith(".")
+
+
 def read_queues(value: Any) -> Queues:
     """Return what `SPOOLER_QUEUES` says; raise `ValueError` with what was expected."""
     if isinstance(value, (list, tuple)):
@@ -93,10 +101,8 @@ def read_queues(value: Any) -> Queues:
         for entry in entries:
             if not isinstance(entry, dict) or "name" not in entry or entry.keys() - _LISTED:
                 raise ValueError(_EXPECTED)
-        names = [entry["name"] for entry in entries]
-        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(
-            names
-        ):
+        names = [_name(entry["name"]) for entry in entries]
+        if len(set(names)) < len(names):
             raise ValueError(_EXPECTED)
         return Queues(order=tuple(names), limits=_limits({e["name"]: e for e in entries}))
     if isinstance(value, dict):
@@ -105,7 +111,8 @@ def read_queues(value: Any) -> Queues:
             for name, entry in value.items()
         }
         for name, share in shares.items():
-            if not isinstance(name, str) or not name or share.keys() - _SHARED:
+            _name(name)
+            if share.keys() - _SHARED:
                 raise ValueError(_EXPECTED)
         weights = {name: _weight(name, share.get("weight", 1)) for name, share in shares.items()}
         return Queues(weights=weights, limits=_limits(shares))
@@ -118,6 +125,12 @@ _EXPECTED = (
     "a list of queue names for a strict order, or a dict of weights for shares; with a limit an "
     'entry is {"name": "reports", "limit": 1} or "reports": {"weight": 1, "limit": 1}'
 )
+
+
+def _name(value: Any) -> str:
+    if not is_queue_name(value):
+        raise ValueError(f"{_EXPECTED}; a name has {QUEUE_NAME}")
+    return str(value)
 
 
 def _weight(name: str, value: Any) -> float:

@@ -39,6 +39,7 @@ RIGHT: list[tuple[str, Any, str, Any]] = [
     ("SPOOLER_QUEUES", (), "queues", Queues()),
     ("SPOOLER_QUEUES", {"mail": 3}, "queues", Queues(weights={"mail": 3.0})),
     ("SPOOLER_MAX_ATTEMPTS", 1, "max_attempts", 1),
+    ("SPOOLER_MAX_ATTEMPTS", 1_000_000, "max_attempts", 1_000_000),
     ("SPOOLER_MAX_CRASHES", 7, "max_crashes", 7),
     ("SPOOLER_GRACE", 0, "grace", 0.0),
     ("SPOOLER_GRACE", 2.5, "grace", 2.5),
@@ -60,6 +61,7 @@ RIGHT: list[tuple[str, Any, str, Any]] = [
     ("SPOOLER_DASHBOARD_TOKEN", "secret", "dashboard_token", "secret"),
     ("SPOOLER_DASHBOARD_READ_TOKEN", "secret", "dashboard_read_token", "secret"),
     ("SPOOLER_DASHBOARD_PREFIX", "/ops/jobs/", "dashboard_prefix", "/ops/jobs"),
+    ("SPOOLER_DASHBOARD_PREFIX", "/.well-known/..jobs", "dashboard_prefix", "/.well-known/..jobs"),
     ("SPOOLER_DASHBOARD_ACCESS", access, "dashboard_access", access),
 ]
 
@@ -68,8 +70,24 @@ WRONG: dict[str, list[Any]] = {
     "SPOOLER_KEY": ["short", b"short", "", 5, ["k" * 16]],
     "SPOOLER_DURABILITY": ["Power", "", "none", True, 1],
     "SPOOLER_PROCESSES": [0, -1, 1.5, "3", True],
-    "SPOOLER_QUEUES": ["mail", [1], {"mail": 0}, {"mail": "3"}, {"mail": {"limit": 0}}, 5],
-    "SPOOLER_MAX_ATTEMPTS": [0, -1, 1.0, "3", False, True],
+    "SPOOLER_QUEUES": [
+        "mail",
+        [1],
+        {"mail": 0},
+        {"mail": "3"},
+        {"mail": {"limit": 0}},
+        5,
+        ["a/b"],
+        [".mail"],
+        ["x" * 101],
+        ["a\nb"],
+        [""],
+        {"a/b": 1},
+        {"": 1},
+        [{"name": "a/b"}],
+        {5: 1},
+    ],
+    "SPOOLER_MAX_ATTEMPTS": [0, -1, 1.0, "3", False, True, 1_000_001],
     "SPOOLER_MAX_CRASHES": [0, "3", 3.0, True],
     "SPOOLER_GRACE": [-1, float("nan"), float("inf"), "30", True, timedelta(seconds=-1), 1e11],
     "SPOOLER_RETENTION": [-0.1, "7d", float("nan"), [7]],
@@ -79,7 +97,22 @@ WRONG: dict[str, list[Any]] = {
     "SPOOLER_TRACING": ["true", 1, "otlp"],
     "SPOOLER_DASHBOARD_TOKEN": ["", 5, b"secret"],
     "SPOOLER_DASHBOARD_READ_TOKEN": ["", 5, b"secret"],
-    "SPOOLER_DASHBOARD_PREFIX": ["spooler", "", "/", 5],
+    "SPOOLER_DASHBOARD_PREFIX": [
+        "spooler",
+        "",
+        "/",
+        5,
+        "/a b",
+        "//a",
+        "/a//b",
+        "/<a>",
+        "/a?b",
+        "/ü",
+        "/a/..",
+        "/./a",
+        "/a\n",
+        "/a%20b",
+    ],
     "SPOOLER_DASHBOARD_ACCESS": ["view", 5, True],
 }
 
@@ -192,7 +225,9 @@ def test_the_same_value_in_both_forms_is_fine() -> None:
     ],
 )
 def test_two_different_values_stop_the_start(key: str, short: str, long: str) -> None:
-    with pytest.raises(ConfigError, match=f"the same in {key} and FLASK_{key}"):
+    got = "two different values" if key == "SPOOLER_KEY" else f"'{short}' and '{long}'"
+    both = f"the same in {key} and FLASK_{key}, or set in one of them only, got: {got}$"
+    with pytest.raises(ConfigError, match=both):
         read(**{key: short, f"FLASK_{key}": long})
 
 
@@ -211,6 +246,25 @@ def test_a_wrong_value_in_the_environment_stops_the_start(name: str, text: str) 
             read(**{form: text})
 
 
+def test_a_directory_that_is_a_file_or_below_one_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file", "file/spool", "file/a/b"):
+        sentence = f"while '{tmp_path}/file' is a file, got: '{tmp_path}/{name}'$"
+        with pytest.raises(ConfigError, match=sentence):
+            read({"SPOOLER_DIRECTORY": tmp_path / name})
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("link", "link/a/b", "a/b"):
+        assert read({"SPOOLER_DIRECTORY": tmp_path / name}).directory == tmp_path / name
+
+
+def test_the_two_tokens_may_not_be_the_same_and_are_not_shown() -> None:
+    tokens = {"SPOOLER_DASHBOARD_TOKEN": "hunter2", "SPOOLER_DASHBOARD_READ_TOKEN": "hunter2"}
+    with pytest.raises(ConfigError, match=r"READ_TOKEN to be another one than .* the same$") as e:
+        read(tokens)
+    assert "hunter2" not in str(e.value)
+    assert read({**tokens, "SPOOLER_DASHBOARD_TOKEN": "hunter3"}).dashboard_read_token
+
+
 def test_the_app_has_the_last_word() -> None:
     assert read({"SPOOLER_PROCESSES": 3}, SPOOLER_PROCESSES="4").processes == 3
 
@@ -223,7 +277,7 @@ def test_the_configuration_is_frozen() -> None:
 def test_a_wrong_value_stops_init_app() -> None:
     app = Flask("wrong")
     app.config["SPOOLER_MAX_ATTEMPTS"] = "3"
-    sentence = "^expected SPOOLER_MAX_ATTEMPTS to be a positive integer, got: '3'$"
+    sentence = "^expected SPOOLER_MAX_ATTEMPTS to be a whole number from 1 to 1,000,000, got: '3'$"
     with pytest.raises(ConfigError, match=sentence):
         Spooler(app)
 
