@@ -93,10 +93,25 @@ def test_a_running_job_that_is_replaced_ends_and_is_not_tried_again(
     first = outer.enqueue(word)
     world.run_ready()
     assert first.state == state
+    failed = [("failed", "retry")] if word == "retry" else []
+    attempts = [(each["outcome"], each["error"]) for each in first.as_dict()["attempts"]]
+    assert [(outcome, error["message"]) for outcome, error in attempts if error] == failed
+    assert (first.error and first.error["message"]) == (failed[0][1] if failed else None)
     assert known(world.state.engine.ledger, begun[0]).state == "scheduled"
     assert outer.enqueue(word).id == begun[0]
     world.recover()
     assert len(begun) == 1
+
+
+def test_a_running_job_that_is_replaced_and_fails_for_the_last_time_is_dead(world: World) -> None:
+    @world.spooler.task(name="outer", max_attempts=1, unique="outer")
+    def outer() -> None:
+        world.spooler.tasks["outer"].using(on_duplicate="replace", delay=60).enqueue()
+        raise RuntimeError("while it was replaced")
+
+    first = outer.enqueue()
+    world.run_ready()
+    assert first.state == "dead"
 
 
 def test_a_replaced_job_that_ran_gets_its_key_back_only_when_it_is_free(world: World) -> None:
