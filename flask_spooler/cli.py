@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
@@ -20,7 +21,14 @@ from flask.cli import with_appcontext
 from . import completion, operations, watch
 from .config import EXTENSION
 from .doctor import examine
-from .errors import BeingTested, NotInitialised, OptionError, SpoolerError, SpoolMissing
+from .errors import (
+    ArgumentError,
+    BeingTested,
+    NotInitialised,
+    OptionError,
+    SpoolerError,
+    SpoolMissing,
+)
 from .job import FINAL, REVIVABLE, RUNNING, STATES
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
@@ -33,6 +41,25 @@ PURGE_STEP = 500
 LOOK_EVERY = 0.05
 """Seconds between two looks at what still runs."""
 
+
+class Once(click.Command):
+    """A command that refuses an option given twice, of which click lets the last one win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words after the command; raise `UsageError` for an option that comes twice."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for option, times in Counter(order).items():
+            if times > 1 and isinstance(option, click.Option) and not option.multiple:
+                raise click.UsageError(f"expected {option.opts[0]} once, got it {times} times")
+        return super().parse_args(ctx, args)
+
+
+class Commands(click.Group):
+    """A group of such commands."""
+
+    command_class = Once
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,6 +67,12 @@ class Refused(click.ClickException):
     """A library error as a line on stderr and exit status 1."""
 
     exit_code = 1
+
+
+class WrongCall(click.ClickException):
+    """Wrong arguments of a task: a wrong call of the command too, whose usage is the task's."""
+
+    exit_code = 2
 
 
 def _command(function: F) -> F:
@@ -52,6 +85,8 @@ def _command(function: F) -> F:
             return function(*args, **kwargs)
         except OptionError as error:
             raise click.UsageError(str(error)) from None
+        except ArgumentError as error:
+            raise WrongCall(str(error)) from None
         except SpoolerError as error:
             raise Refused(str(error)) from None
 
@@ -92,7 +127,7 @@ def _job_ids(states: Set[str]) -> Callable[[F], F]:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
-@click.group("spooler")
+@click.group("spooler", cls=Commands)
 def spooler_cli() -> None:
     """Background jobs on uWSGI's spooler: look at them and act on them."""
 
@@ -130,6 +165,8 @@ def enqueue(
         name, equals, text = argument.partition("=")
         if not equals:
             raise click.UsageError(f"expected KEY=VALUE, got: {argument!r}")
+        if name in values:
+            raise click.UsageError(f"expected {name} once, got it again: {argument!r}")
         values[name] = found.arguments.from_text(name, text)
     options: dict[str, Any] = {"queue": queue, "priority": priority}
     if tags:
@@ -260,6 +297,8 @@ def retry(job_ids: tuple[str, ...], state: str | None, as_json: bool) -> None:
     engine = _used().engine
     if state:
         job_ids = tuple(record.id for record in _all(state))
+        if not job_ids and not as_json:
+            _print(f"No job is {state}.")
     _each(job_ids, functools.partial(operations.revive, engine), as_json)
 
 
@@ -279,7 +318,7 @@ def delete(job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.option("--older-than", required=True, help="Such as 7d, 12h, 30min or 90 (seconds).")
+@click.option("--older-than", required=True, help="A length of time: 7d, 12h, 30min or 90s.")
 @as_json
 @_command
 def purge(older_than: str, as_json: bool) -> None:
@@ -297,7 +336,8 @@ def purge(older_than: str, as_json: bool) -> None:
 @_command
 def pause(queue: str, as_json: bool) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
-    operations.pause(_reachable().engine, queue)
+    state = _reachable()
+    operations.pause(state.engine, state.queue(queue))
     told = f"Queue {queue} is paused; go on with: flask spooler resume {queue}"
     _print({"queue": queue, "paused": True} if as_json else told)
 
@@ -308,12 +348,13 @@ def pause(queue: str, as_json: bool) -> None:
 @_command
 def resume(queue: str, as_json: bool) -> None:
     """Start jobs of QUEUE again."""
-    operations.pause(_reachable().engine, queue, False)
+    state = _reachable()
+    operations.pause(state.engine, state.queue(queue), False)
     _print({"queue": queue, "paused": False} if as_json else f"Queue {queue} goes on.")
 
 
 @spooler_cli.command()
-@click.option("--timeout", default="", help="Seconds to wait and to drain; SPOOLER_GRACE.")
+@click.option("--timeout", default="", help="Seconds for which no job is started; SPOOLER_GRACE.")
 @click.option("--cancel", "take_back", is_flag=True, help="Start jobs again.")
 @as_json
 @_command

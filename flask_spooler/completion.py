@@ -33,16 +33,13 @@ def task_names(
 
 
 def queues(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Offer the queues that have had jobs, are paused, or belong to a task."""
+    """Offer the queues that are known."""
     state = _state(context)
     if state is None:
         return []
     known = {"default"}
-    ledger = state.engine.ledger
     with contextlib.suppress(Exception):
-        if state.engine.spool.exists():
-            known |= {*ledger.counts(), *ledger.paused()}
-    known |= {task.options.queue for task in state.spooler.tasks.values()}
+        known = state.known_queues
     return [CompletionItem(name) for name in sorted(known) if name.startswith(begun)]
 
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_spooler import Spooler, Task
+from flask_spooler import Spooler, Task, operations
 from flask_spooler._uwsgi import Process, boot, process
 from flask_spooler.cli import spooler_cli
 from flask_spooler.engine import SpoolEngine
@@ -129,7 +129,7 @@ def test_texts_become_what_the_annotations_say(run: Run, spooler: Spooler) -> No
     done(run("enqueue", "report", "until=2030-01-31T12:00:00Z", "raw=text", "day=2030-01-02"))
     shown = json.loads(done(run("list", "--task", "report", "--json")))[0]["kwargs"]
     assert shown == {"day": "2030-01-02", "until": "2030-01-31T12:00:00Z", "raw": "dGV4dA=="}
-    said = refused(run("enqueue", "report", "day=soon", "until=2030-01-31"), 1)
+    said = refused(run("enqueue", "report", "day=soon", "until=2030-01-31"), 2)
     assert "expected day to be a date, got: 'soon'" in said
 
 
@@ -168,12 +168,51 @@ def test_enqueueing_an_unknown_task_exits_with_1_and_names_the_known_ones(
     ("argument", "said"),
     [("width=wide", "expected width to be an int, got: 'wide'"), ("height=3", "'height'")],
 )
-def test_arguments_that_do_not_fit_exit_with_1_and_name_task_and_argument(
+def test_arguments_that_do_not_fit_exit_with_2_and_name_task_and_argument(
     run: Run, engine: SpoolEngine, argument: str, said: str
 ) -> None:
-    answer = refused(run("enqueue", "work", argument), 1)
+    answer = refused(run("enqueue", "work", argument), 2)
     assert "cannot enqueue work" in answer
     assert said in answer
+    assert ids(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["enqueue", "work", "width=1", "width=2"], "width once, got it again: 'width=2'"),
+        (["enqueue", "work", "--queue", "a", "--queue", "b"], "--queue once, got it 2 times"),
+        (["list", "--state", "dead", "--state", "queued"], "--state once, got it 2 times"),
+        (["purge", "--older-than", "7d", "--older-than", "1s"], "--older-than once"),
+    ],
+    ids=["argument", "enqueue", "list", "purge"],
+)
+def test_what_is_given_twice_is_refused_and_not_lost(
+    run: Run, engine: SpoolEngine, words: list[str], said: str
+) -> None:
+    assert said in refused(run(*words), 2)
+    assert ids(engine) == []
+
+
+@pytest.mark.parametrize("older_than", ["7", "7.5", "0", "d", "7y", "-7d", "nand"])
+def test_a_purge_wants_a_length_of_time_with_its_unit(
+    run: Run, engine: SpoolEngine, older_than: str
+) -> None:
+    job_id = done(run("enqueue", "work"))
+    end(engine, job_id)
+    said = refused(run("purge", "--older-than", older_than), 2)
+    assert f"a length of time such as 7d, 12h or 90s, got: {older_than!r}" in said
+    assert ids(engine) == [job_id]
+
+
+def test_a_purge_deletes_what_ended_longer_ago_dead_jobs_included(
+    run: Run, engine: SpoolEngine
+) -> None:
+    job_id = done(run("enqueue", "work"))
+    end(engine, job_id)
+    assert done(run("purge", "--older-than", "1h")) == "0 job(s) deleted."
+    assert ids(engine) == [job_id]
+    assert done(run("purge", "--older-than", "0s")) == "1 job(s) deleted."
     assert ids(engine) == []
 
 
@@ -289,7 +328,7 @@ def test_retry_runs_ended_jobs_again_by_id_or_by_state(run: Run, engine: SpoolEn
     assert found == {"done": {jobs[1]: "queued", jobs[0]: "queued"}, "refused": {}}
     assert set(ids(engine, state="queued")) == set(jobs[:3])
     assert set(engine.spool.names("waiting")) == set(jobs[:3])
-    assert done(run("retry", "--state", "dead")) == ""
+    assert ids(engine, state="dead") == []
 
 
 def test_retry_says_of_a_job_that_was_cancelled_before_its_time_that_it_is_scheduled(
@@ -310,6 +349,14 @@ def test_a_wrong_call_of_retry_exits_with_2(run: Run, words: list[str]) -> None:
     refused(run("retry", *words), 2)
 
 
+def test_retrying_all_of_a_state_in_which_no_job_is_says_so(run: Run) -> None:
+    assert done(run("retry", "--state", "dead")) == "No job is dead."
+    assert json.loads(done(run("retry", "--state", "dead", "--json"))) == {
+        "done": {},
+        "refused": {},
+    }
+
+
 def test_cancel_without_an_id_exits_with_2(run: Run) -> None:
     refused(run("cancel"), 2)
 
@@ -323,6 +370,26 @@ def test_a_paused_queue_holds_its_jobs_until_it_is_resumed(run: Run, engine: Spo
     assert "mail goes on" in done(run("resume", "mail"))
     with engine.ledger.transaction() as rows:
         assert next_jobs(rows, 5) == [job_id]
+
+
+@pytest.mark.parametrize("word", ["pause", "resume"])
+def test_a_queue_that_nobody_knows_is_refused_and_leaves_no_trace(
+    run: Run, engine: SpoolEngine, spooler: Spooler, word: str
+) -> None:
+    spooler.task(name="send", queue="mail")(lambda: None)
+    done(run("enqueue", "work", "--queue", "bulk"))
+    said = refused(run(word, "maill"), 1)
+    assert "expected the queue to be one of bulk, default, mail, got: 'maill'" in said
+    assert "no '/' or leading '.', got: 'a/b'" in refused(run(word, "a/b"), 2)
+    assert engine.ledger.paused() == []
+    for name in ("mail", "bulk", "default"):
+        assert done(run(word, name))
+
+
+def test_a_queue_that_is_paused_is_known_until_it_is_resumed(run: Run, engine: SpoolEngine) -> None:
+    operations.pause(engine, "former")
+    assert "former goes on" in done(run("resume", "former"))
+    assert "got: 'former'" in refused(run("pause", "former"), 1)
 
 
 def test_drain_says_how_many_servers_start_no_more_jobs(run: Run, engine: SpoolEngine) -> None:

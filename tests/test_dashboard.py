@@ -174,9 +174,9 @@ def test_posts_that_do_not_come_from_the_dashboard_are_403(
 def test_posts_of_the_dashboard_itself_act(
     client: FlaskClient, app: Flask, headers: dict[str, str]
 ) -> None:
-    answer = opened(client).post("/spooler/queues/mail/pause", headers=headers)
+    answer = opened(client).post("/spooler/queues/default/pause", headers=headers)
     assert answer.status_code == 303
-    assert state_of(app).engine.ledger.paused() == ["mail"]
+    assert state_of(app).engine.ledger.paused() == ["default"]
 
 
 def test_the_link_leaves_a_cookie_and_a_clean_address(client: FlaskClient) -> None:
@@ -222,7 +222,7 @@ def test_no_form_leads_to_another_site(client: FlaskClient, away: str) -> None:
     form = {"token": TOKEN, "next": away}
     answer = client.post("/spooler/login", data=form, headers=HOME)
     assert answer.location == "/spooler/"
-    held = client.post("/spooler/queues/mail/pause", data={"next": away}, headers=HOME)
+    held = client.post("/spooler/queues/default/pause", data={"next": away}, headers=HOME)
     assert held.location == "/spooler/queues"
 
 
@@ -262,7 +262,7 @@ def test_the_callback_decides_and_fails_closed(
     Spooler(app)
     client = app.test_client()
     assert client.get("/ops/jobs/").status_code == looks
-    assert client.post("/ops/jobs/queues/mail/pause", headers=HOME).status_code == acts
+    assert client.post("/ops/jobs/queues/default/pause", headers=HOME).status_code == acts
     if acts == 303:
         assert "decide" in client.get("/ops/jobs/system").text
 

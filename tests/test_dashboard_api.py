@@ -190,8 +190,8 @@ def test_the_body_that_the_documentation_shows_is_what_the_route_takes(app: Flas
          "expected the id of a job, or what another page said is next, got: 'x'"),
         (f"GET jobs?q={'x' * 201}", "q", "expected at most 200 characters, got: 201"),
         ("GET jobs?since=2030-01-01T00:00:00+02:00", "since",
-         "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h (whose + is %2B in a URL), "
-         "got: '2030-01-01T00:00:00 02:00'"),
+         "expected unix seconds, ISO 8601 with a zone, or a length of time such as 1h "
+         "(whose + is %2B in a URL), got: '2030-01-01T00:00:00 02:00'"),
         ("GET jobs?sate=dead", "sate", "expected one of state, queue, task, tag, error, q, since, "
          "until, before, limit, got: 'sate'"),
         ("GET jobs/{id}/log?after=-1", "after", "expected the number of a part, from 0, got: '-1'"),
@@ -219,6 +219,19 @@ def test_an_error_says_what_was_expected_and_what_came(
         400,
         {"field": field, "message": message},
     )
+
+
+@pytest.mark.parametrize("action", ["pause", "resume"])
+def test_a_queue_that_nobody_knows_is_404_and_leaves_no_trace(app: Flask, action: str) -> None:
+    client = app.test_client()
+    answer = client.post(f"/spooler/api/queues/maill/{action}", headers=BEARER)
+    assert (answer.status_code, answer.json["error"]["field"]) == (404, "queue")
+    assert "got: 'maill'" in answer.json["error"]["message"]
+    answer = client.post(f"/spooler/api/queues/.maill/{action}", headers=BEARER)
+    assert (answer.status_code, answer.json["error"]["field"]) == (400, "queue")
+    assert client.get("/spooler/api/stats", headers=BEARER).json["paused"] == []
+    assert client.post(f"/spooler/api/queues/default/{action}", headers=BEARER).status_code == 200
+    client.post("/spooler/api/queues/default/resume", headers=BEARER)
 
 
 def test_pages_of_the_list_hold_every_job_once(app: Flask) -> None:

@@ -155,7 +155,7 @@ def _ask(action: str, number: int | None, what: dict[str, Any]) -> ResponseRetur
 def hold(queue: str, action: str) -> ResponseReturnValue:
     """Pause a queue, or let it go on."""
     paused = action == "pause"
-    operations.pause(engine(), enqueueing.queue_name(queue), paused)
+    operations.pause(engine(), state().queue(queue), paused)
     did(time.time(), action, queue)
     other = "resume" if paused else "pause"
     notice = Notice(

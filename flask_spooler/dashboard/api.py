@@ -180,13 +180,9 @@ def queues() -> ResponseReturnValue:
 
 def hold(queue: str, action: str) -> ResponseReturnValue:
     """Pause a queue, or let it go on."""
-    try:
-        name = enqueueing.queue_name(queue)
-    except OptionError as wrong:
-        raise expected("queue", wrong.expected, wrong.got) from None
-    operations.pause(engine(), name, action == "pause")
-    did(time.time(), action, name)
-    return answer({"queue": name, "paused": action == "pause"})
+    operations.pause(engine(), state().queue(queue), action == "pause")
+    did(time.time(), action, queue)
+    return answer({"queue": queue, "paused": action == "pause"})
 
 
 def stats() -> ResponseReturnValue:

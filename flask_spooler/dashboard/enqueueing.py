@@ -104,11 +104,6 @@ def again(spooler: Spooler, record: Record) -> JobHandle:
     return enqueue(same, record.kwargs)
 
 
-def queue_name(text: str) -> str:
-    """Return the name of a queue that may exist; raise `OptionError`."""
-    return Options().but(queue=text).queue
-
-
 def _described(task: Task[..., Any]) -> Described:
     parameters = signature(task.function).parameters
     required = {

@@ -30,7 +30,14 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from ..errors import JobNotFound, JobStateError, LedgerError, OptionError, SpoolerError
+from ..errors import (
+    JobNotFound,
+    JobStateError,
+    LedgerError,
+    OptionError,
+    QueueNotFound,
+    SpoolerError,
+)
 from . import access
 from .base import NAME, BadRequest, config, is_api, prefix
 
@@ -246,6 +253,11 @@ def _bad_option(error: OptionError) -> ResponseReturnValue:
 @blueprint.errorhandler(JobNotFound)
 def _no_job(error: JobNotFound) -> ResponseReturnValue:
     return _error(404, "No such job", str(error), "id")
+
+
+@blueprint.errorhandler(QueueNotFound)
+def _no_queue(error: QueueNotFound) -> ResponseReturnValue:
+    return _error(404, "No such queue", str(error), "queue")
 
 
 @blueprint.errorhandler(JobStateError)

@@ -50,6 +50,7 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed_even_after_a_restart(
     server = start_server(processes=2)
     out = str(tmp_path / "out")
     with client(jobs.spooler, server.directory) as state:
+        assert ended(jobs.write.using(queue="mail").enqueue(out, "first"))["state"] == "succeeded"
         server.flask("spooler", "pause", "mail")
         held = jobs.write.using(queue="mail").enqueue(out, "mail")
         assert ended(jobs.write.enqueue(out, "other"))["state"] == "succeeded"
@@ -59,4 +60,4 @@ def test_a_paused_queue_starts_nothing_until_it_is_resumed_even_after_a_restart(
         assert held.state == "queued"
         operations.pause(state.engine, "mail", paused=False)
         assert ended(held)["state"] == "succeeded"
-    assert [line[0] for line in notes(out)] == ["other", "other", "mail"]
+    assert [line[0] for line in notes(out)] == ["first", "other", "other", "mail"]
