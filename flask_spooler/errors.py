@@ -229,7 +229,7 @@ class PayloadTooLarge(SpoolerError, ValueError):
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(
-            f"{what} takes {size:,} bytes, more than SPOOLER_MAX_PAYLOAD allows ({limit:,}): "
+            f"{size:,} bytes for {what} are more than SPOOLER_MAX_PAYLOAD allows ({limit:,}): "
             "store the data elsewhere and pass a path or a key"
         )
 

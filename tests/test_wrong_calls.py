@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+import pydantic
 import pytest
 from markupsafe import Markup
 
@@ -34,6 +36,11 @@ from tests.shapes import (
 )
 
 
+class Reading(pydantic.BaseModel):
+    value: float = 0.0
+    former: list[Reading] = []
+
+
 class Reports:
     @staticmethod
     def send(order: int, to: str, *, copies: int = 1, when: datetime | None = None) -> None: ...
@@ -49,8 +56,12 @@ class Reports:
         bill: Bill, wheel: Wheel, share: Small, pet: Cat | Dog, kind: Literal["a"]
     ) -> None: ...
 
+    @staticmethod
+    def gauge(is_on: bool, reading: Reading | None = None, rest=None) -> None: ...  # type: ignore[no-untyped-def]
 
-send, file, draw, charge = Reports.send, Reports.file, Reports.draw, Reports.charge
+
+send, file, draw = Reports.send, Reports.file, Reports.draw
+charge, gauge = Reports.charge, Reports.gauge
 
 WRONG_CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
     (send, (), {}, "missing a required argument: 'order'; it takes (order: int, to: str, *, "),
@@ -105,12 +116,16 @@ WRONG_CALLS: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str
     (draw, (Point(1, 2), Colour.RED, [], b"", 1), {}, "expected level to be a Level, got: 1 (int); pass Level(1)"),
     (charge, ({}, Wheel(17), 1, Cat(""), "a"), {}, "expected bill to be a Bill, got: {} (dict); pass Bill(**…)"),
     (charge, (Bill.model_construct(prices=[Price.model_construct(amount=-1)]), Wheel(17), 1, Cat(""), "a"), {}, "expected bill.prices[0].amount to fit Bill; Input should be greater than 0, got: -1"),
-    (charge, (Bill(prices=[], secret="x"), Wheel(17), 1, Cat(""), "a"), {}, "expected bill.secret to fit Bill; SecretStr("),
+    (charge, (Bill(prices=[], secret="x"), Wheel(17), 1, Cat(""), "a"), {}, "expected bill.secret to fit Bill; SecretStr('**********') is another one when it is read back, as pydantic masks secrets: pass its key and load it in the task"),
     (charge, (Bill(prices=[]), Wheel(17, 5), 1, Cat(""), "a"), {}, "expected wheel.maker to be a str, got: 5 (int)"),
     (charge, (Bill(prices=[]), Wheel(17), 6, Cat(""), "a"), {}, "expected share to be Annotated[int, Meta(ge=1, le=5)], got: 6 (int); Expected int <= 5"),
     (charge, (Bill(prices=[]), Wheel(17), 1, Dog(5), "a"), {}, "expected pet.name to be a str, got: 5 (int)"),
     (charge, (Bill(prices=[]), Wheel(17), 1, "Rex", "a"), {}, "expected pet to be Cat | Dog, got: 'Rex' (str)"),
     (charge, (Bill(prices=[]), Wheel(17), 1, Cat(""), "b"), {}, "expected kind to be Literal['a'], got: 'b' (str)"),
+    (gauge, ("true",), {}, "expected is_on to be a bool, got: 'true' (str); pass True or False"),
+    (gauge, (1,), {}, "expected is_on to be a bool, got: 1 (int); pass True or False"),
+    (gauge, (True, Reading(former=[Reading(value=math.nan)])), {}, "expected reading.former[0].value to fit Reading; got: nan; JSON has no such number: pass None, or a str"),
+    (gauge, (True, None, [10**5000]), {}, "expected rest[0] to be plain JSON, got: <int> (int); it has more digits than Python turns into text: pass hex(…) of it, a str"),
 ]  # fmt: skip
 
 
@@ -123,6 +138,22 @@ def test_a_wrong_call_is_refused_by_task_argument_and_expected_type(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], said: str
 ) -> None:
     assert said in refused(function, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [(("five", "a"), "order to be an int, got: 'five' (str)"),
+     ((5, b"\xff"), "to to be a str, got: b'\\xff' (bytes); it would arrive as '/w==' (str)")],
+    ids=["int", "decode"],
+)  # fmt: skip
+def test_no_way_out_is_offered_that_would_raise(args: tuple[Any, ...], expected: str) -> None:
+    assert refused(send, *args).endswith(expected)
+
+
+def test_a_model_that_contains_itself_is_refused() -> None:
+    reading = Reading()
+    reading.former.append(reading)
+    assert "reading" in refused(gauge, True, reading)
 
 
 def test_there_are_at_least_fifty_wrong_calls() -> None:

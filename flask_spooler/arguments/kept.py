@@ -47,6 +47,27 @@ def is_plain(value: Any) -> bool:
     return kind is float and math.isfinite(value)
 
 
+def not_finite(value: Any) -> tuple[str, float] | None:
+    """Return a number that JSON does not have, and where in `value` it stands; None without one."""
+    left = [("", value)]  # as msgspec goes deeper than Python's own stack
+    seen = set()
+    while left:
+        place, value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, float) and not math.isfinite(value):
+            return place, value
+        if isinstance(value, dict):
+            left += [(f"{place}[{key!r}]", inner) for key, inner in value.items()]
+        elif isinstance(value, (list, tuple)):
+            left += [(f"{place}[{number}]", inner) for number, inner in enumerate(value)]
+        else:
+            names = field_names(type(value)) or ()
+            left += [(f"{place}.{name}", getattr(value, name, None)) for name in names]
+    return None
+
+
 @functools.lru_cache(maxsize=1024)
 def _compare_of(kind: Any) -> Compare:
     """Return what tells whether two values of the same class are the same."""
@@ -81,6 +102,11 @@ def field_names(kind: Any) -> tuple[str, ...] | None:
         return tuple(kind.model_fields)
     attributes = getattr(kind, "__attrs_attrs__", None)
     return None if attributes is None else tuple(each.name for each in attributes)
+
+
+def names_within(kind: Any) -> tuple[str, ...]:
+    """Return the names of what a value of this class consists of, those of a NamedTuple too."""
+    return field_names(kind) or getattr(kind, "_fields", None) or ()
 
 
 def is_model(kind: Any) -> bool:

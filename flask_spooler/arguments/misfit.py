@@ -1,7 +1,7 @@
 """Where in an argument the trouble lies, said in one sentence: only asked when there is some.
 
 Owns the way down to the smallest part that does not fit, found by trying the parts as the whole
-was tried, and the way out that the sentence ends with.
+was tried; `way_out` has what the sentence ends with.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
+from datetime import datetime, time
 from typing import Any, Final
-from uuid import UUID
 
 import msgspec
 
 from .carrier import Changed, ModelError, NotCarried, carrier
 from .hints import UNIONS, bare, field_hints, phrase, short, without_none, words
-from .kept import field_names, is_mapped, is_model, same
+from .kept import field_names, is_mapped, is_model, names_within, not_finite, same
+from .way_out import way_out
 
 Part = tuple[str, Any, Any]
 """A path, the annotation that holds there, and the value that is there."""
 
 DEEPEST: Final = 50
+NO_SUCH_NUMBER: Final = "JSON has no such number: pass None, or a str"
 _AT: Final = re.compile(r"(?P<reason>.*) - at (?P<key>`key` in )?`\$(?P<path>.*)`", re.DOTALL)
 
 
@@ -86,13 +84,22 @@ def _trouble(hint: Any, value: Any) -> Exception | None:
 def _of_model(error: Exception, value: Any) -> ModelError | None:
     if not is_model(type(value)):
         return None
+    if (found := not_finite(value)) is not None:  # null by now, which pydantic would speak of
+        place, number = found
+        return ModelError(place, f"got: {number}; {NO_SUCH_NUMBER}")
     if isinstance(error, Changed) and type(error.arrives) is type(value):
-        for name in _names(type(value)):
+        for name in names_within(type(value)):
             given, arrives = getattr(value, name), getattr(error.arrives, name)
             if not same(given, arrives):
-                problem = f"{short(given)} would arrive as {short(arrives)}"
-                return ModelError(f".{name}", problem)
+                return ModelError(f".{name}", _comes_back(short(given), short(arrives)))
     return error.__cause__ if isinstance(error.__cause__, ModelError) else None
+
+
+def _comes_back(given: str, arrives: str) -> str:
+    if given != arrives:
+        return f"{given} would arrive as {arrives}"
+    masked = "is another one when it is read back, as pydantic masks secrets"
+    return f"{given} {masked}: pass its key and load it in the task"
 
 
 def _smallest(part: Part) -> Part:
@@ -125,9 +132,9 @@ def _parts(path: str, hint: Any, value: Any) -> Iterator[Part]:
                 yield f"{path}[{short(key)}]", of_value, each
     elif is_model(kind) or is_mapped(kind):
         return  # pydantic says by itself where the trouble lies; a row is one thing
-    elif isinstance(kind, type) and type(value) is kind and _names(kind):
+    elif isinstance(kind, type) and type(value) is kind and names_within(kind):
         hints = field_hints(hint)
-        for name in _names(kind):
+        for name in names_within(kind):
             yield f"{path}.{name}", hints.get(name, Any), getattr(value, name, None)
     elif kind is tuple and inner and inner[-1] is not Ellipsis:
         if isinstance(value, tuple) and len(value) == len(inner):
@@ -155,10 +162,6 @@ def _member(hint: Any, value: Any) -> Any:
     return fitting[0] if len(fitting) == 1 else hint
 
 
-def _names(kind: type) -> tuple[str, ...]:
-    return field_names(kind) or getattr(kind, "_fields", None) or ()
-
-
 def _is_many(kind: Any) -> bool:
     return kind in (Any, object) or (isinstance(kind, type) and issubclass(kind, Iterable))
 
@@ -168,12 +171,14 @@ def _why(hint: Any, value: Any, trouble: Exception | None) -> Iterator[str]:
     if isinstance(trouble, RecursionError):
         yield "it contains itself, or is nested too deeply"
     elif isinstance(value, float) and not math.isfinite(value):
-        yield "JSON has no such number: pass None, or a str"
+        yield NO_SUCH_NUMBER
     elif isinstance(trouble, UnicodeEncodeError):
         yield "it has surrogates, which are no text: pass bytes, as os.fsencode gives them"
+    elif isinstance(value, int) and type(trouble) is ValueError:
+        yield "it has more digits than Python turns into text: pass hex(…) of it, a str"
     elif isinstance(trouble, OverflowError):
         yield "this number is too large for JSON here: pass it as a str or a Decimal"
-    elif (way := _way_out(bare(hint), value, trouble)) is not None:
+    elif (way := way_out(bare(hint), value, trouble)) is not None:
         yield way
     elif isinstance(trouble, Changed):
         yield _change(value, trouble.arrives)
@@ -199,86 +204,3 @@ def _change(value: Any, arrives: Any) -> str:
     if isinstance(value, dict) and (lost := [key for key in value if key not in arrives]):
         return f"there is no key {short(lost[0])} in it"
     return f"it would arrive as {short(arrives)} ({type(arrives).__name__})"
-
-
-WRITTEN: Final[tuple[tuple[type, type, str], ...]] = (
-    (str, datetime, "pass {0}.fromisoformat({1})"),
-    (str, date, "pass {0}.fromisoformat({1})"),
-    (str, time, "pass {0}.fromisoformat({1})"),
-    (str, UUID, "pass {0}({1})"),
-    (str, Decimal, "pass {0}({1})"),
-    (str, PurePath, "pass {0}({1})"),
-    (str, bytes, "pass {1}.encode()"),
-    (bytes, str, "pass {1}.decode()"),
-    (str, Enum, "pass {0}({1})"),
-    (int, Enum, "pass {0}({1})"),
-    (str, int, "pass int({1})"),
-    (str, float, "pass float({1})"),
-    (float, Decimal, "pass Decimal('{1}'): a float is hardly ever what it looks like"),
-    (int, Decimal, "pass Decimal({1})"),
-    (int, timedelta, "pass timedelta(seconds={1})"),
-    (float, timedelta, "pass timedelta(seconds={1})"),
-    (date, datetime, "pass datetime.combine(…, time())"),
-    (tuple, list, "pass a list"),
-    (list, tuple, "pass a tuple"),
-    (list, set, "pass a set"),
-    (PurePath, str, "pass str(…) of it"),
-    (UUID, str, "pass str(…) of it"),
-)
-"""The type given, the type expected, and how one makes the second of the first."""
-
-
-def _way_out(kind: Any, value: Any, trouble: Exception | None) -> str | None:
-    given = type(value)
-    if kind in (Any, object):
-        return _annotate(value)
-    wanted = typing.get_origin(kind) or kind
-    if isinstance(trouble, Changed) and type(trouble.arrives) is not given:
-        wanted = type(trouble.arrives)  # what an abstract type, or a union, comes to
-    if not isinstance(wanted, type) or typing.is_typeddict(wanted) or given in (wanted, bool):
-        return UNKNOWN if given is wanted and _is_unknown(given) else None
-    if isinstance(value, dict) and _names(wanted):
-        return f"pass {words(kind)}(**…)"
-    if wanted in (str, int) and isinstance(value, Enum):
-        return f"pass its .value, or annotate the parameter with {words(given)}"
-    if wanted is date and isinstance(value, datetime):
-        return "pass its .date()"
-    if issubclass(given, wanted):
-        plain = f"it would arrive as {phrase(wanted)}: pass a plain one"
-        return UNKNOWN if _is_unknown(given) else plain
-    name = words(kind if isinstance(kind, type) else wanted)
-    for had, needed, way in WRITTEN:
-        if issubclass(given, had) and issubclass(wanted, needed):
-            leads = "{0}" not in way or _makes(wanted, value)
-            return way.format(name, short(value)) if leads else None
-    return None
-
-
-def _makes(wanted: Any, value: Any) -> bool:
-    try:
-        getattr(wanted, "fromisoformat", wanted)(value)
-    except (ValueError, TypeError, ArithmeticError):
-        return False
-    return True
-
-
-UNKNOWN: Final = (
-    "it cannot be written as JSON: pass its key and load it in the task, "
-    "or make it a dataclass or a msgspec.Struct"
-)
-
-
-def _annotate(value: Any) -> str | None:
-    given = type(value)
-    if isinstance(value, dict):
-        return "its keys are not all strings: annotate the parameter, as dict[int, str]"
-    if not _is_unknown(given):
-        said = given.__name__
-        return f"annotate the parameter, as {said}, and it comes back as one"
-    return UNKNOWN
-
-
-def _is_unknown(kind: type) -> bool:
-    known = (datetime, date, time, timedelta, UUID, Decimal, Enum, PurePath, bytes, bytearray,
-             str, int, float, list, tuple, set, frozenset, dict, memoryview)  # fmt: skip
-    return is_mapped(kind) or not (issubclass(kind, known) or _names(kind) or is_model(kind))
