@@ -341,7 +341,7 @@ def test_arguments_over_the_limit_are_refused_before_anything_is_written(spool: 
     exact = make_job(kwargs={"a": "x" * 92})
     assert len(bytes(exact.kwargs)) == 100
     engine.submit(exact)
-    with pytest.raises(PayloadTooLarge, match="^101 bytes for the arguments of"):
+    with pytest.raises(PayloadTooLarge, match=r"^101 bytes for the arguments of"):
         engine.submit(make_job(kwargs={"a": "x" * 93}))
     assert files(engine) == [f"waiting/{exact.id}"]
 

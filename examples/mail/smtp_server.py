@@ -1,5 +1,8 @@
 """A mail server to try the app with: keeps what it takes as files in ``data/inbox``.
 
+``python smtp_server.py uwsgi …`` becomes that command, with the server as its child: it listens
+before the command starts, and ends with it.
+
 It takes a third of a second for each mail, as servers do that look at what they get. It answers
 450 to the first two tries for ``busy@…``, and 550 to all for ``nobody@…``.
 """
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -53,14 +58,23 @@ class Inbox:
         return "250 OK"
 
 
-async def serve(host: str, port: int) -> None:
-    """Serve as long as the process that started us is there, which may end by kill -9."""
-    parent = os.getppid()
+async def serve(listener: socket.socket, parent: int) -> None:
+    """Serve as long as our parent is there, which may end by kill -9."""
     inbox = Inbox(DATA / "inbox", SECONDS_A_MAIL)
-    await asyncio.get_running_loop().create_server(lambda: SMTP(inbox), host, port)
+    await asyncio.get_running_loop().create_server(lambda: SMTP(inbox), sock=listener)
     while os.getppid() == parent:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
+
+
+def main(command: list[str]) -> None:
+    """Listen, serve in a child, and become the command."""
+    port = int(os.environ.get("FLASK_SMTP_PORT", "8025"))
+    listener, parent = socket.create_server(("127.0.0.1", port)), os.getpid()
+    if os.fork() > 0:
+        os.execvp(command[0], command)
+    os.setsid()  # Ctrl-C is for the app, which sends what it has in hand
+    asyncio.run(serve(listener, parent))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve("127.0.0.1", int(os.environ.get("FLASK_SMTP_PORT", "8025"))))
+    main(sys.argv[1:])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import email
 import email.policy
+import os
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+import smtp_server
 from aiosmtpd.controller import Controller
 from server import free_port, wait_until
 from smtp_server import Inbox
@@ -47,6 +52,29 @@ def mailbox(tmp_path: Path) -> Iterator[Mailbox]:
     made = Mailbox(tmp_path / "inbox")
     yield made
     made.close()
+
+
+GREETED = """
+import smtplib, sys
+with smtplib.SMTP("127.0.0.1", int(sys.argv[1]), timeout=30) as smtp:
+    smtp.sendmail("a@example.org", "b@example.org", "hello")
+"""
+
+
+def test_the_mail_server_listens_before_its_app_starts_and_ends_with_it(tmp_path: Path) -> None:
+    port = free_port()
+    done = subprocess.run(
+        [sys.executable, smtp_server.__file__, sys.executable, "-c", GREETED, str(port)],
+        env={**os.environ, "FLASK_SMTP_PORT": str(port), "FLASK_DATA_DIRECTORY": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mail to b@example.org" in done.stdout
+    with socket.create_server(("127.0.0.1", port)):  # the pipes end with the mail server
+        assert len(list((tmp_path / "inbox").glob("*.eml"))) == 1
 
 
 def test_a_welcome_waits_until_the_mail_server_is_there(
