@@ -354,7 +354,9 @@ def resume(queue: str, as_json: bool) -> None:
 
 
 @spooler_cli.command()
-@click.option("--timeout", default="", help="Seconds for which no job is started; SPOOLER_GRACE.")
+@click.option(
+    "--timeout", default="", help="Start no jobs for so many seconds; else SPOOLER_GRACE."
+)
 @click.option("--cancel", "take_back", is_flag=True, help="Start jobs again.")
 @as_json
 @_command
