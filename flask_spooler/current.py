@@ -16,12 +16,13 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from werkzeug.local import LocalProxy
 
+from .arguments.returned import Returned
 from .callables import close, is_async, is_promise
 from .errors import OptionError
 from .job import Job
-from .record import Progress, Step, decoded
+from .record import Progress, Step
 from .schedule import is_finite
-from .steps import Forgotten, Steps
+from .steps import Forgotten, Steps, remembered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,20 +110,23 @@ class CurrentJob:
         """Call `function` once in the life of this job, and return its result.
 
         Later attempts do not call it: they get what it returned, whatever had ended the attempt
-        before, an error, a crash or a restart. The result has to be JSON and comes back as JSON,
-        at once too, so that no attempt sees anything else than the others. One that was killed
-        within the function, or before its commit, runs it again. A step that raises is not
-        finished. For a coroutine function this returns an awaitable.
+        before, an error, a crash or a restart. The result comes back as what the function's return
+        annotation says, or else as plain JSON, and at once too, so that no attempt sees anything
+        else than the others. One that was killed within the function, or before its commit, runs
+        it again. A step that raises is not finished. For a coroutine function this returns an
+        awaitable.
 
         Raises `OptionError` for a name that this attempt has used already: names are what tells
-        steps apart, and for a call without a function. Raises `StepError` for a result that is
-        not JSON; the job is dead if it ends in an error then.
+        steps apart, and for a call without a function. Raises `StepError` for a result that would
+        come back as another one; the job is dead if it ends in an error then. Raises `StepChanged`
+        where a remembered result does not fit the function any more.
         """
         finished = self.steps.begin(name)
         if is_async(function):
             return self._await_step(self.steps, name, finished, function, args, kwargs)  # type: ignore[return-value]
+        way = Returned(function)
         if finished is not None:
-            return decoded(finished.result)  # type: ignore[no-any-return]
+            return remembered(finished, way)  # type: ignore[no-any-return]
         began = time.monotonic()
         try:
             result = function(*args, **kwargs)
@@ -131,7 +135,7 @@ class CurrentJob:
         except BaseException:
             self.steps.fail(name)
             raise
-        return self.steps.finish(name, result, time.monotonic() - began)  # type: ignore[no-any-return]
+        return self.steps.finish(name, way, result, time.monotonic() - began)  # type: ignore[no-any-return]
 
     @staticmethod
     async def _await_step(
@@ -142,15 +146,16 @@ class CurrentJob:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        way = Returned(function)
         if finished is not None:
-            return decoded(finished.result)
+            return remembered(finished, way)
         began = time.monotonic()
         try:
             result = await function(*args, **kwargs)
         except BaseException:
             steps.fail(name)
             raise
-        return steps.finish(name, result, time.monotonic() - began)
+        return steps.finish(name, way, result, time.monotonic() - began)
 
 
 _running: ContextVar[CurrentJob] = ContextVar("flask_spooler.current_job")

@@ -195,10 +195,22 @@ class DuplicateJob(SpoolerError):
 class StepError(SpoolerError, TypeError):
     """A step returned what cannot be kept for later attempts; the job is dead by it."""
 
+    def __init__(self, name: str, problem: str, way_out: str | None = None) -> None:
+        if way_out is None:
+            way_out = "return a short JSON value from it, such as a path or a key"
+        super().__init__(
+            f"step {name!r} has run and returned {problem}, so it cannot be remembered: {way_out}"
+        )
+
+
+class StepChanged(SpoolerError, TypeError):
+    """What a step returned in an earlier attempt is not what its function returns by now."""
+
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(
-            f"step {name!r} has run and returned {problem}, so it cannot be remembered: return "
-            "a short JSON value from it, such as a path or a key"
+            f"step {name!r} has run in an earlier attempt, and what it returned does not fit its "
+            f"function any more: {problem}; let the function return what it did, or name the step "
+            "anew, and it runs again"
         )
 
 

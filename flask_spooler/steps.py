@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from .errors import OptionError, StepError
+from .arguments.returned import NotKept, Returned
+from .errors import OptionError, StepChanged, StepError
 from .interrupts import shielded
-from .record import Step, decoded
-from .result import NotJSON, to_json
+from .record import Step
 
 LONGEST_NAME: Final = 200
 
@@ -74,28 +74,29 @@ class Steps:
         """Let a step be tried again that has raised."""
         self._begun.pop(name, None)
 
-    def finish(self, name: str, result: Any, seconds: float) -> Any:
+    def finish(self, name: str, way: Returned, result: Any, seconds: float) -> Any:
         """Write down what a step returned, and return it as later attempts will get it.
 
-        A timeout or a cancel waits until that is done. Raises `StepError` for what is not JSON or
-        too large. A child that the step's function forked, and that came back from it, ends here.
+        A timeout or a cancel waits until that is done. Raises `StepError` for what would not come
+        back as it is, or is too large. A child that the step's function forked, and that came back
+        from it, ends here.
         """
         name = name[:]
         if self._begun.get(name) != os.getpid():
             os._exit(1)
         with shielded:
             try:
-                data = self._short(name, result)
+                data = self._short(name, way, result)
             except StepError:
                 self.has_lost_one = True
                 raise
             step = Step(name, self._attempt, self._clock(), seconds, data)
             with self._mutex:
                 self._keep(step)
-        return decoded(data)
+        return way.thaw(data)
 
-    def _short(self, name: str, result: Any) -> bytes:
-        data = _encoded(name, result)
+    def _short(self, name: str, way: Returned, result: Any) -> bytes:
+        data = _encoded(name, way, result)
         if len(data) > self._longest:
             problem = f"{len(data):,} bytes, more than SPOOLER_MAX_PAYLOAD ({self._longest:,})"
             raise StepError(name, problem)
@@ -119,13 +120,21 @@ class Forgotten:
     def fail(self, name: str) -> None:
         """Know of no step that has begun."""
 
-    def finish(self, name: str, result: Any, seconds: float) -> Any:
+    def finish(self, name: str, way: Returned, result: Any, seconds: float) -> Any:
         """Return what a step returned as it would come back in a job; raise `StepError`."""
-        return decoded(_encoded(name, result))
+        return way.thaw(_encoded(name, way, result))
 
 
-def _encoded(name: str, result: Any) -> bytes:
+def remembered(step: Step, way: Returned) -> Any:
+    """Return what a finished step returned; raise `StepChanged` where that does not fit now."""
     try:
-        return to_json(result)
-    except NotJSON as error:
-        raise StepError(name, str(error)) from None
+        return way.thaw(step.result)
+    except ValueError as error:
+        raise StepChanged(step.name, str(error)) from None
+
+
+def _encoded(name: str, way: Returned, result: Any) -> bytes:
+    try:
+        return way.freeze(result)
+    except NotKept as error:
+        raise StepError(name, str(error), error.way_out) from None

@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from enum import IntEnum
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import apsw
 import pytest
 
 from flask_spooler import OptionError, _uwsgi, current_job, failpoints
 from flask_spooler.current import CurrentJob, running
-from flask_spooler.errors import LedgerError, StepError
+from flask_spooler.errors import LedgerError, StepChanged, StepError
 from flask_spooler.ledger import Ledger
 from flask_spooler.record import Step
 from flask_spooler.steps import Steps
@@ -73,14 +76,96 @@ def test_a_finished_step_is_not_called_again_and_gives_what_it_gave(kept: Kept) 
     ]
 
 
-def test_every_attempt_sees_the_result_as_json_the_first_one_too(kept: Kept) -> None:
-    @dataclass
-    class Point:
-        x: int
-        when: date
+@dataclass
+class Point:
+    x: int
+    price: Decimal
 
-    seen = [attempt(kept, number).step("point", Point, 1, date(2026, 1, 2)) for number in (1, 2)]
-    assert seen == [{"x": 1, "when": "2026-01-02"}] * 2
+
+class Level(IntEnum):
+    LOW = 1
+
+
+def annotated(hint: Any, result: object) -> Callable[[], Any]:
+    def function() -> Any:
+        return result
+
+    function.__annotations__ = {} if hint is None else {"return": hint}
+    return function
+
+
+@pytest.mark.parametrize(
+    ("hint", "result"),
+    [
+        (Decimal, Decimal("1.50")),
+        (tuple[int, Decimal], (1, Decimal("2"))),
+        (list[date], [date(2026, 1, 2)]),
+        (Point, Point(1, Decimal("2.0"))),
+        (UUID | None, UUID(int=5)),
+        (UUID | None, None),
+        ("dict[int, bytes]", {5: b"x"}),
+        (None, {"a": [1, 2.5, "x", None, True]}),
+    ],
+    ids=repr,
+)
+def test_every_attempt_gets_what_the_step_returned(kept: Kept, hint: Any, result: object) -> None:
+    function = annotated(hint, result)
+    seen = [attempt(kept, number).step("make", function) for number in (1, 2)]
+    assert seen == [result] * 2
+    assert {type(each) for each in seen} == {type(result)}
+
+
+def test_a_class_that_is_called_gives_its_objects_back(kept: Kept) -> None:
+    seen = [attempt(kept, number).step("point", Point, 1, Decimal(2)) for number in (1, 2)]
+    assert seen == [Point(1, Decimal(2))] * 2
+
+
+@pytest.mark.parametrize(
+    ("result", "plain"),
+    [((1, (2,)), [1, [2]]), (Level.LOW, 1), (Counter("a"), {"a": 1})],
+    ids=repr,
+)
+def test_without_an_annotation_tuples_and_subclasses_come_back_as_what_json_has(
+    kept: Kept, result: object, plain: object
+) -> None:
+    seen = [attempt(kept, number).step("make", annotated(None, result)) for number in (1, 2)]
+    assert seen == [plain] * 2
+    assert {type(each) for each in seen} == {type(plain)}
+
+
+@pytest.mark.parametrize(
+    ("hint", "result", "said"),
+    [
+        (None, Decimal("1.5"), "a Decimal, Decimal('1.5'), which would come back as a str, '1.5'"),
+        (None, {1}, "a set, {1}, which would come back as a list, [1]"),
+        (None, {1: 2}, "a dict, {1: 2}, which would come back as a dict, {'1': 2}"),
+        (None, {"at": date(2026, 1, 2)}, "which would come back as a dict"),
+        (None, {"a": nan}, "and JSON has no nan"),
+        (int, "5", "a str, '5', which is not int"),
+        (Decimal, 5, "an int, 5, which would come back as a Decimal"),
+    ],
+    ids=repr,
+)
+def test_what_would_come_back_as_another_type_is_refused(
+    kept: Kept, hint: Any, result: object, said: str
+) -> None:
+    with pytest.raises(StepError) as refused:
+        attempt(kept).step("make", annotated(hint, result))
+    assert said in str(refused.value)
+    is_bare = hint is None and "nan" not in said
+    assert ("annotate what its function returns" in str(refused.value)) == is_bare
+
+
+def test_a_function_that_returns_another_type_by_now_is_told_so(kept: Kept) -> None:
+    attempt(kept).step("make", annotated(str, "old"))
+    with pytest.raises(StepChanged, match=r"'make' has run in an earlier attempt.*is no int"):
+        attempt(kept, 2).step("make", annotated(int, 5))
+
+
+def test_an_annotation_that_says_nothing_of_use_changes_nothing(kept: Kept) -> None:
+    current = attempt(kept)
+    for hint in (Any, "OnlyForTypeCheckers", TypeVar("T")):
+        assert current.step(str(hint), annotated(hint, [5])) == [5]
 
 
 def test_a_step_that_returns_nothing_is_finished_too(kept: Kept) -> None:
@@ -181,8 +266,9 @@ def test_a_step_without_a_job_returns_what_it_would_in_one() -> None:
         return 1, 2
 
     with running(CurrentJob(make_job(), 1, None)):
-        assert current_job.step("date", date, 2026, 1, 2) == "2026-01-02"
-        assert asyncio.run(current_job.step("pair", pair)) == [1, 2]
+        assert current_job.step("date", date, 2026, 1, 2) == date(2026, 1, 2)
+        assert current_job.step("list", lambda: (1, 2)) == [1, 2]
+        assert asyncio.run(current_job.step("pair", pair)) == (1, 2)
         with pytest.raises(StepError, match="'make' has run and returned an object"):
             current_job.step("make", object)
 
