@@ -256,7 +256,7 @@ def test_a_notification_too_large_for_a_job_is_refused_with_size_and_limit(
     reference.engine.max_payload = 1_000
     answer = reference.client.post("/task", json={"text": "x" * 2_000})
     message = assert_error(answer, 400, "body")
-    assert re.search(r"tasks\.notify takes 2,0\d\d bytes, .*\(1,000\)", message)
+    assert re.search(r"^2,0\d\d bytes for the arguments of tasks\.notify .*\(1,000\)", message)
     assert reference.client.post("/task", json={"text": "x" * 900}).status_code == 202
     reference.tasks.notifications.stop()
     assert "x" * 1_000 not in capsys.readouterr().out

@@ -713,7 +713,9 @@ def test_the_wrong_one_among_many_calls_is_named(app: Flask) -> None:
     with pytest.raises(ArgumentError, match=r"many: calls\[2\]: .*too many positional"):
         many.enqueue_many(("x", 5, 5) if n == 2 else ("x",) for n in range(4))
     app.extensions["spooler"].engine.max_payload = 100
-    with pytest.raises(PayloadTooLarge, match=r"the arguments of tests\.many in calls\[3\] takes"):
+    with pytest.raises(
+        PayloadTooLarge, match=r"the arguments of tests\.many in calls\[3\] are more"
+    ):
         many.enqueue_many([("a" * (1_000 if n == 3 else 1),) for n in range(4)])
     assert app.extensions["spooler"].engine.ledger.find() == []
 
