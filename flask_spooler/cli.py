@@ -30,6 +30,7 @@ from .errors import (
     SpoolMissing,
 )
 from .job import FINAL, REVIVABLE, RUNNING, STATES
+from .options import queue_name
 from .record import Record
 from .schedule import parse_at, parse_length, parse_seconds
 from .state import AppState
@@ -336,8 +337,7 @@ def purge(older_than: str, as_json: bool) -> None:
 @_command
 def pause(queue: str, as_json: bool) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
-    state = _reachable()
-    operations.pause(state.engine, state.queue(queue))
+    _hold(queue, True)
     told = f"Queue {queue} is paused; go on with: flask spooler resume {queue}"
     _print({"queue": queue, "paused": True} if as_json else told)
 
@@ -348,9 +348,18 @@ def pause(queue: str, as_json: bool) -> None:
 @_command
 def resume(queue: str, as_json: bool) -> None:
     """Start jobs of QUEUE again."""
-    state = _reachable()
-    operations.pause(state.engine, state.queue(queue), False)
+    _hold(queue, False)
     _print({"queue": queue, "paused": False} if as_json else f"Queue {queue} goes on.")
+
+
+def _hold(queue: str, paused: bool) -> None:
+    """Pause a queue or let it go on; one that nobody has named yet may be misspelt, or early."""
+    state = _reachable()
+    name, known = queue_name(queue), state.known_queues
+    operations.pause(state.engine, name, paused)
+    if name not in known:
+        told = f"Note: no job, task or setting has named the queue {name!r} so far, but these: "
+        click.echo(told + ", ".join(sorted(known)), err=True)
 
 
 @spooler_cli.command()

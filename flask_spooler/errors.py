@@ -8,7 +8,6 @@ task's own ``except Exception`` cannot swallow an abort.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 
@@ -328,16 +327,6 @@ class JobNotFound(SpoolerError, LookupError):
         shown = job_id[:60] if isinstance(job_id, str) else job_id
         super().__init__(f"no job has the id {shown!r}; finished ones are purged in time")
         self.job_id = job_id
-
-
-class QueueNotFound(SpoolerError, LookupError):
-    """A queue was to be paused or resumed that nobody knows, mostly because it is misspelt."""
-
-    def __init__(self, queue: str, known: Collection[str]) -> None:
-        super().__init__(
-            f"expected the queue to be one of {', '.join(sorted(known))}, got: {queue!r}; a new "
-            "one is known from its first job on, or when SPOOLER_QUEUES or a task names it"
-        )
 
 
 class JobStateError(SpoolerError):

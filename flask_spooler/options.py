@@ -161,6 +161,11 @@ def check_name(option: str, value: Any, longest: int = LONGEST_NAME) -> None:
         raise OptionError(option, expected, value)
 
 
+def queue_name(text: str) -> str:
+    """Return the name of a queue that may exist; raise `OptionError`."""
+    return _queue("queue", text)
+
+
 def _queue(name: str, value: Any) -> str:
     if not is_queue_name(value):
         raise OptionError(name, QUEUE_NAME, value)

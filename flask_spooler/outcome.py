@@ -10,7 +10,7 @@ outcome         attempt is   charged  the job is then
 Succeeded       succeeded    yes      succeeded
 Failed          failed       yes      retrying after its backoff; dead when out of attempts
                                       or when the error is not worth another one
-TimedOut        timed_out    yes      like Failed
+TimedOut        timed_out    yes      like Failed; dead when discard_on has JobTimeout
 AskedAgain      failed       yes      retrying after the delay asked for; dead when out of
                                       attempts
 Discarded       failed       yes      dead
@@ -65,6 +65,7 @@ class TimedOut:
     """The task was stopped at its `timeout`, or its process killed at its `hard_timeout`."""
 
     error: ErrorInfo
+    again: bool = True
     raised: BaseException | None = field(default=None, compare=False, repr=False)
 
 
@@ -179,7 +180,7 @@ def judge(
             return change("failed", RETRYING, now + policy.wait(row.charged), error=error)
         case Failed(error):
             return change("failed", DEAD, error=error)
-        case TimedOut(error) if left:
+        case TimedOut(error, again=True) if left:
             return change("timed_out", RETRYING, now + policy.wait(row.charged), error=error)
         case TimedOut(error):
             return change("timed_out", DEAD, error=error)

@@ -93,7 +93,7 @@ def perform(
     except Discard as reason:
         return Discarded(error_info(reason), reason)
     except JobTimeout as error:
-        return TimedOut(error_info(error), error)
+        return _timed_out(attempt, error)
     except JobCancelled as error:
         return Cancelled(error)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the task, not the pool
@@ -186,6 +186,14 @@ def _failed(attempt: Attempt, error: BaseException, current: CurrentJob) -> Outc
     except Exception as broken:  # the user's own retry_on or discard_on cannot be found any more
         return Failed(error_info(broken), again=False, raised=broken)
     return Failed(error_info(error), again=again, raised=error)
+
+
+def _timed_out(attempt: Attempt, error: JobTimeout) -> Outcome:
+    try:
+        again = not attempt.task.discards(attempt.job, error)
+    except Exception as broken:
+        return Failed(error_info(broken), again=False, raised=broken)
+    return TimedOut(error_info(error), again=again, raised=error)
 
 
 def error_info(error: BaseException) -> ErrorInfo:

@@ -81,13 +81,14 @@ UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 def parse_length(option: str, text: str) -> float:
     """Read a length of time such as ``7d`` or ``90s``; raise `OptionError` for anything else.
 
-    A number without a unit is refused: of 7 nobody knows whether days or seconds are meant.
+    A number without a unit is refused, but for 0: of 7 nobody knows whether days or seconds are
+    meant.
 
     >>> parse_length("--older-than", "1.5h")
     5400.0
     """
     number = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = UNITS.get(text[len(number) :])
+    unit = 1 if text == "0" else UNITS.get(text[len(number) :])
     try:
         return seconds_of(option, float(number) * (unit or math.nan))
     except ValueError:

@@ -21,8 +21,7 @@ from . import _uwsgi
 from .config import Config
 from .dispatch import Desk
 from .engine import SpoolEngine
-from .errors import ExtraMissing, QueueNotFound
-from .options import Options
+from .errors import ExtraMissing
 from .private import PrivateSpool
 from .signals import announce, spool_trouble
 from .spool import Spool
@@ -73,16 +72,6 @@ class AppState:
         named = {"default", *config.order, *config.weights, *config.limits}
         named |= {task.options.queue for task in self.spooler.tasks.values()}
         return named | {*ledger.counts(), *ledger.paused()} if self.engine.spool.exists() else named
-
-    def queue(self, name: str) -> str:
-        """Return the name of a known queue.
-
-        Raises `OptionError` for what can be no queue, `QueueNotFound` for one that nobody knows.
-        """
-        known = self.known_queues
-        if Options().but(queue=name).queue not in known:
-            raise QueueNotFound(name, known)
-        return name
 
     @property
     def is_private(self) -> bool:

@@ -240,9 +240,13 @@ class Task(Generic[P, R_co]):
 
     def retries(self, job: Job, error: BaseException) -> bool:
         """Tell whether this error is worth another attempt."""
-        if isinstance(error, self._classes(job.discard_on, self.options.discard_on, ())):
+        if self.discards(job, error):
             return False
         return isinstance(error, self._classes(job.retry_on, self.options.retry_on, (Exception,)))
+
+    def discards(self, job: Job, error: BaseException) -> bool:
+        """Tell whether this error makes the job dead at once."""
+        return isinstance(error, self._classes(job.discard_on, self.options.discard_on, ()))
 
     def _travelling_backoff(self) -> list[float] | str | None:
         if "backoff" not in self._overrides or self.options.backoff is None:

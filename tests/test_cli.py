@@ -16,7 +16,7 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from flask_spooler import Spooler, Task, operations
+from flask_spooler import Spooler, Task
 from flask_spooler._uwsgi import Process, boot, process
 from flask_spooler.cli import spooler_cli
 from flask_spooler.engine import SpoolEngine
@@ -194,7 +194,7 @@ def test_what_is_given_twice_is_refused_and_not_lost(
     assert ids(engine) == []
 
 
-@pytest.mark.parametrize("older_than", ["7", "7.5", "0", "d", "7y", "-7d", "nand"])
+@pytest.mark.parametrize("older_than", ["7", "7.5", "d", "7y", "-7d", "nand"])
 def test_a_purge_wants_a_length_of_time_with_its_unit(
     run: Run, engine: SpoolEngine, older_than: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_a_purge_deletes_what_ended_longer_ago_dead_jobs_included(
     end(engine, job_id)
     assert done(run("purge", "--older-than", "1h")) == "0 job(s) deleted."
     assert ids(engine) == [job_id]
-    assert done(run("purge", "--older-than", "0s")) == "1 job(s) deleted."
+    assert done(run("purge", "--older-than", "0")) == "1 job(s) deleted."
     assert ids(engine) == []
 
 
@@ -373,23 +373,29 @@ def test_a_paused_queue_holds_its_jobs_until_it_is_resumed(run: Run, engine: Spo
 
 
 @pytest.mark.parametrize("word", ["pause", "resume"])
-def test_a_queue_that_nobody_knows_is_refused_and_leaves_no_trace(
+def test_a_queue_that_nobody_has_named_yet_is_held_with_a_note(
     run: Run, engine: SpoolEngine, spooler: Spooler, word: str
 ) -> None:
+    """It may be misspelt; or its first job comes later, and is to wait then."""
     spooler.task(name="send", queue="mail")(lambda: None)
     done(run("enqueue", "work", "--queue", "bulk"))
-    said = refused(run(word, "maill"), 1)
-    assert "expected the queue to be one of bulk, default, mail, got: 'maill'" in said
+    answer = run(word, "maill")
+    assert answer.exit_code == 0
+    note = (
+        "no job, task or setting has named the queue 'maill' so far, but these: bulk, default, mail"
+    )
+    assert note in answer.stderr
+    for name in ("mail", "bulk", "default"):
+        assert run(word, name).stderr == ""
+    assert engine.ledger.paused() == (
+        ["bulk", "default", "mail", "maill"] if word == "pause" else []
+    )
+
+
+@pytest.mark.parametrize("word", ["pause", "resume"])
+def test_what_can_be_no_queue_is_refused(run: Run, engine: SpoolEngine, word: str) -> None:
     assert "no '/' or leading '.', got: 'a/b'" in refused(run(word, "a/b"), 2)
     assert engine.ledger.paused() == []
-    for name in ("mail", "bulk", "default"):
-        assert done(run(word, name))
-
-
-def test_a_queue_that_is_paused_is_known_until_it_is_resumed(run: Run, engine: SpoolEngine) -> None:
-    operations.pause(engine, "former")
-    assert "former goes on" in done(run("resume", "former"))
-    assert "got: 'former'" in refused(run("pause", "former"), 1)
 
 
 def test_drain_says_how_many_servers_start_no_more_jobs(run: Run, engine: SpoolEngine) -> None:

@@ -68,6 +68,7 @@ TABLE = [
     (Failed(ERROR, again=False), LAST, "failed", True, "dead", DUE),
     (TimedOut(ERROR), FIRST, "timed_out", True, "retrying", NOW + 101),
     (TimedOut(ERROR), LAST, "timed_out", True, "dead", DUE),
+    (TimedOut(ERROR, again=False), FIRST, "timed_out", True, "dead", DUE),
     (AskedAgain(None, ERROR), FIRST, "failed", True, "retrying", NOW + 101),
     (AskedAgain(7.0, ERROR), FIRST, "failed", True, "retrying", NOW + 7),
     (AskedAgain(0.0, ERROR), FIRST, "failed", True, "retrying", NOW),

@@ -953,3 +953,22 @@ def test_eager_jobs_run_on_enqueue_and_their_failures_can_be_looked_at(
         assert job.state == "retrying"
         assert jobs.run_pending(until=HOUR) == [job]
         assert job.result == "worked"
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts"),
+    [({}, 2), ({"discard_on": JobTimeout}, 1), ({"retry_on": ValueError}, 2)],
+    ids=["by default", "discarded", "whatever is retried"],
+)
+def test_a_timeout_is_tried_again_unless_it_is_to_be_discarded(
+    spooler: Spooler, jobs: SpoolerJobs, options: dict[str, Any], attempts: int
+) -> None:
+    @spooler.task(timeout=0.05, max_attempts=2, backoff=[HOUR], **options)
+    def slow() -> None:
+        while True:
+            time.sleep(0.01)
+
+    job = slow.enqueue()
+    jobs.run_pending("all", expected=JobTimeout)
+    assert (job.state, job.attempt) == ("dead", attempts)
+    assert [each["outcome"] for each in job.as_dict()["attempts"]] == ["timed_out"] * attempts

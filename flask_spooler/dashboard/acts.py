@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 from .. import operations
 from ..errors import ArgumentError, JobNotFound, JobStateError, UnknownTask
 from ..job import RUNNING, SCHEDULED
+from ..options import queue_name
 from . import enqueueing, filters
 from . import many as bulk
 from .base import NAME, did, engine, search, state
@@ -155,7 +156,7 @@ def _ask(action: str, number: int | None, what: dict[str, Any]) -> ResponseRetur
 def hold(queue: str, action: str) -> ResponseReturnValue:
     """Pause a queue, or let it go on."""
     paused = action == "pause"
-    operations.pause(engine(), state().queue(queue), paused)
+    operations.pause(engine(), queue_name(queue), paused)
     did(time.time(), action, queue)
     other = "resume" if paused else "pause"
     notice = Notice(

@@ -25,6 +25,7 @@ from ..errors import (
     Words,
 )
 from ..ledger.search import Listed
+from ..options import queue_name
 from ..record import decoded, tags_in
 from . import enqueueing, filters, numbers, pages, values
 from . import many as bulk
@@ -180,7 +181,7 @@ def queues() -> ResponseReturnValue:
 
 def hold(queue: str, action: str) -> ResponseReturnValue:
     """Pause a queue, or let it go on."""
-    operations.pause(engine(), state().queue(queue), action == "pause")
+    operations.pause(engine(), queue_name(queue), action == "pause")
     did(time.time(), action, queue)
     return answer({"queue": queue, "paused": action == "pause"})
 

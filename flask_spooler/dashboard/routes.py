@@ -35,7 +35,6 @@ from ..errors import (
     JobStateError,
     LedgerError,
     OptionError,
-    QueueNotFound,
     SpoolerError,
 )
 from . import access
@@ -253,11 +252,6 @@ def _bad_option(error: OptionError) -> ResponseReturnValue:
 @blueprint.errorhandler(JobNotFound)
 def _no_job(error: JobNotFound) -> ResponseReturnValue:
     return _error(404, "No such job", str(error), "id")
-
-
-@blueprint.errorhandler(QueueNotFound)
-def _no_queue(error: QueueNotFound) -> ResponseReturnValue:
-    return _error(404, "No such queue", str(error), "queue")
 
 
 @blueprint.errorhandler(JobStateError)
