@@ -120,8 +120,9 @@ class ArgumentError(SpoolerError, TypeError):
 class OptionError(SpoolerError, ValueError):
     """An option of `task(...)`, `using(...)` or the command line has an impossible value."""
 
-    def __init__(self, option: str, expected: str, got: Any) -> None:
-        super().__init__(f"expected {option} to be {expected}, got: {got!r}")
+    def __init__(self, option: str, expected: str, got: Any, way_out: str = "") -> None:
+        said = f"expected {option} to be {expected}, got: {got!r}"
+        super().__init__(f"{said}; {way_out}" if way_out else said)
         self.option = option
         self.expected = expected
         self.got = got

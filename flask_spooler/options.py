@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any, Final, Literal, TypedDict
 
 from .errors import OptionError
@@ -29,6 +30,21 @@ MOST_ATTEMPTS: Final = 1_000_000
 
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 100
+
+ELSEWHERE: Final = {
+    "max_retries": "max_attempts, which counts the first run too",
+    "retries": "max_attempts, which counts the first run too",
+    "countdown": "delay",
+    "eta": "at",
+    "autoretry_for": "retry_on",
+    "retry_backoff": "backoff",
+    "default_retry_delay": "backoff",
+    "soft_time_limit": "timeout",
+    "job_timeout": "timeout",
+    "time_limit": "hard_timeout",
+    "routing_key": "queue",
+}
+"""What other libraries call an option, and what it is here."""
 
 EARLIEST_AS_TIME: Final = 1_000_000_000
 """A plain number for a moment from here on (September 2001) is a unix time, below it seconds."""
@@ -108,7 +124,8 @@ class Options:
         known = {field.name for field in fields(self)}
         for name in changes:
             if name not in known:
-                raise OptionError("an option", f"one of {', '.join(sorted(known))}", name)
+                expected = f"one of {', '.join(sorted(known))}"
+                raise OptionError("an option", expected, name, _meant(name, known))
         if changes.get("at") is not None and changes.get("delay") is None:
             changes["delay"] = None
         if changes.get("delay") is not None and changes.get("at") is None:
@@ -127,6 +144,11 @@ class Options:
     def expires_at(self, now: float) -> float | None:
         """Return the unix time after which the job is not started any more."""
         return None if self.expires is None else moment("expires", self.expires, now)
+
+
+def _meant(name: str, known: set[str]) -> str:
+    near = [ELSEWHERE[name]] if name in ELSEWHERE else get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def moment(option: str, given: When | timedelta, now: float) -> float:

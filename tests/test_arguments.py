@@ -723,3 +723,11 @@ def test_the_wrong_one_among_many_calls_is_named(app: Flask) -> None:
 def test_a_function_of_c_without_a_signature_cannot_become_a_task() -> None:
     with pytest.raises(NotATask, match=r"max to be a function .*; wrap it in a function"):
         check_function(max, None)
+
+
+def test_a_job_of_the_former_function_says_that_it_cannot_be_run() -> None:
+    frozen = Arguments("work", lambda old: None).freeze((1,), {})
+    with pytest.raises(
+        ArgumentError, match=r"^cannot run work: it was enqueued when the task took"
+    ):
+        Arguments("work", lambda new: None).thaw(frozen)

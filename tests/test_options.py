@@ -304,3 +304,18 @@ def test_numbers_too_large_and_text_that_is_no_utf8_are_refused(
 ) -> None:
     with pytest.raises(OptionError):
         work.using(**{name: value}).enqueue()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("dealy", "did you mean delay?"),
+        ("max_retries", "did you mean max_attempts, which counts the first run too?"),
+        ("eta", "did you mean at?"),
+        ("colour", "got: 'colour'"),
+    ],
+)
+def test_an_option_of_another_name_is_told_what_it_is_here(name: str, meant: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        Options().but(**{name: 1})
+    assert str(refused.value).endswith(meant)

@@ -46,6 +46,7 @@ LONG_MODULES = {
     "errors": "every sentence that an error says stands in it",
     "ledger.__init__": "one short method for each question that is asked of it",
     "cli": "one short function for each word of the command line",
+    "options": "one short check for each option",
     "ledger.transaction": "every change of rows stands in it, most of it SQL",
     "spool.__init__": "every move of a job's file stands in it, and says what a crash leaves",
     "worker": "the steps of one attempt read as one story",

@@ -65,7 +65,11 @@ class Arguments:
 
         Raises `ArgumentError` when the function has changed since and the values do not fit now.
         """
-        return self._rebuilt(frozen, Carrier.thaw)
+        try:
+            return self._rebuilt(frozen, Carrier.thaw)
+        except ArgumentError as error:
+            problem = f"it was enqueued when the task took other arguments: {error.problem}"
+            raise ArgumentError(self._task, problem, cannot="run") from None
 
     def read(self, written: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments that a person or a program wrote as a JSON object.
