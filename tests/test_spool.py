@@ -72,7 +72,9 @@ def test_preparing_closes_a_root_that_was_open_to_others(tmp_path: Path) -> None
     assert mode(root) == 0o700
 
 
-@pytest.mark.parametrize("name", [".gitkeep", "uwsgi_spoolfile_on_host_1_2_3_4_5", "lost+found"])
+@pytest.mark.parametrize(
+    "name", [".gitkeep", "uwsgi_spoolfile_on_host_1_2_3_4_5", "lost+found", "uwsgi.log", "shop.pid"]
+)
 def test_preparing_closes_a_root_that_was_meant_for_jobs(tmp_path: Path, name: str) -> None:
     root = tmp_path / "spool"
     root.mkdir()

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .files import forget
 from .places import (
@@ -22,6 +22,9 @@ from .places import (
     Places,
     parse_window_name,
 )
+
+OF_A_SERVER: Final = (".log", ".pid", ".sock")
+"""What a server may keep beside its spool: its own user goes on reading it."""
 
 
 class Entry(NamedTuple):
@@ -64,7 +67,8 @@ def taken_by(found: Iterable[Entry]) -> list[str]:
     found = list(found)
     if {WAITING, DOORBELL} <= {entry.name for entry in found}:
         return []
-    return [entry.name for entry in found if entry.is_foreign]
+    others = [entry for entry in found if entry.is_foreign]
+    return [entry.name for entry in others if not entry.name.endswith(OF_A_SERVER)]
 
 
 def entries(root: Path) -> list[Entry]:
