@@ -39,6 +39,19 @@ def last_whole_day(now: datetime, zone: ZoneInfo) -> date:
     return now.astimezone(zone).date() - ONE_DAY
 
 
+def coming_day(now: datetime, at: time, zone: ZoneInfo) -> date:
+    """Return the day whose report is due next: the first of which `moment_after` is still to come.
+
+    >>> berlin = ZoneInfo("Europe/Berlin")
+    >>> coming_day(datetime(2026, 6, 2, 2, 29, tzinfo=berlin), time(2, 30), berlin)
+    datetime.date(2026, 6, 1)
+    >>> coming_day(datetime(2026, 6, 2, 2, 30, tzinfo=berlin), time(2, 30), berlin)
+    datetime.date(2026, 6, 2)
+    """
+    day = last_whole_day(now, zone)
+    return day if now < moment_after(day, at, zone) else day + ONE_DAY
+
+
 def bounds(day: date, zone: ZoneInfo) -> tuple[float, float]:
     """Return the unix times between which `day` lies; not always 24 hours.
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask
 from nightly import create_app, files, nights, shop
-from nightly.jobs import make_report, night, plan, plan_next, report
+from nightly.jobs import MADE_UP, make_report, night, plan, plan_next, report
 from nightly.nights import ONE_DAY, last_whole_day, moment_after
 
 from flask_spooler.testing import SpoolerJobs
@@ -64,6 +64,31 @@ def test_nights_that_were_missed_are_made_up_for(app: Flask, spooler_jobs: Spool
         spooler_jobs.run_pending()
         assert len(files.by_day()) in (3, 4)  # yesterday's is due only once it is 02:30
         assert [job.state for job in spooler_jobs.all_enqueued(night)].count("scheduled") == 1
+
+
+def test_an_old_night_that_is_run_again_runs_alone(app: Flask, spooler_jobs: SpoolerJobs) -> None:
+    old = yesterday() - 20 * ONE_DAY
+    with app.app_context():
+        for number in range(MADE_UP + 1):
+            report(yesterday() - number * ONE_DAY)
+        plan_next()
+        spooler_jobs.run_pending()
+        coming = spooler_jobs.assert_enqueued(night)
+        again = night.enqueue(old)
+        assert len(spooler_jobs.run_pending()) == 2, "the old night and its report"
+        waiting = [job for job in spooler_jobs.all_enqueued(night) if job.state == "scheduled"]
+        assert waiting == [coming]
+        spooler_jobs.assert_enqueued(make_report, day=old)
+        assert (again.state, files.next_job()) == ("succeeded", coming.id)
+
+
+def test_after_months_without_a_server_a_week_is_made_up_for(
+    app: Flask, spooler_jobs: SpoolerJobs
+) -> None:
+    with app.app_context():
+        plan(yesterday() - 90 * ONE_DAY)
+        spooler_jobs.run_pending()
+        assert len(files.by_day()) == 1 + MADE_UP
 
 
 def test_a_report_that_fails_does_not_end_the_series(
