@@ -26,7 +26,7 @@ from .nights import ONE_DAY, coming_day, moment_after
 spooler = Spooler()
 
 MADE_UP = 7
-"""Nights without a server whose reports are made at the next start; a person may want the others."""
+"""Of the nights without a server, how many reports are made at the next start: the last ones."""
 
 
 @spooler.task(max_attempts=1000, backoff=exponential(longest=600))
