@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 NOTES: Final = "flask_spooler"
 """The key of our notes in ``session.info``."""
 
-CLOSED: Final = "its session was closed without a commit"
+CLOSED: Final = (
+    "its session was closed without a commit, or enqueue_after_commit was called after the commit"
+)
+"""Both look alike here: reading ``order.id`` after a commit opens the next transaction."""
 
 Publish = Callable[[list[Job]], None]
 
