@@ -140,6 +140,7 @@ class Task(Generic[P, R_co]):
     def enqueue_after_commit(self, /, *args: P.args, **kwargs: P.kwargs) -> JobHandle:
         """Publish one job when the database session has committed; never after a rollback.
 
+        Call it before the commit, and after a flush where an argument is a key that this makes.
         The session is that of Flask-SQLAlchemy, or what the `Spooler` was given as `session`. A
         savepoint's jobs are dropped when it is rolled back, and else wait for the outermost commit.
         Arguments are checked now. The handle has the job's id; until the commit there is no such
