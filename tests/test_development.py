@@ -223,7 +223,7 @@ def test_however_the_server_ends_its_child_ends_with_it(
         server.send_to_all(number)
     else:
         os.kill(server.process.pid if who == "first" else server.serving(), number)
-    server.wait_for_end(timeout=40)
+    server.wait_for_end()
     assert "another one is started" not in server.log
 
 

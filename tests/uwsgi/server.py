@@ -190,12 +190,16 @@ class Server:
         assert self.process is not None
         os.killpg(self.process.pid, number)
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> None:
-        """Signal the master and wait until it is gone."""
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 90) -> None:
+        """Signal the master and wait until it is gone.
+
+        A worker that is told to end before it has set up its signals, the first one answers by
+        then, does not hear it, and uWSGI kills it after 60 s.
+        """
         self.send(number)
         self.wait_for_end(timeout)
 
-    def wait_for_end(self, timeout: float = 40) -> None:
+    def wait_for_end(self, timeout: float = 90) -> None:
         """Wait until a server that was asked to end is gone, with all its processes."""
         assert self.process is not None
         self.process.wait(timeout)

@@ -224,6 +224,7 @@ def test_whatever_happens_to_the_web_instance_no_job_notices(
         )
         boots = [str(boot) for boot in state.engine.ledger.servers()]
         assert not any(state.engine.ledger.is_draining(boot, time.time()) for boot in boots)
+        job.cancel()
         assert ended(jobs.write.enqueue(str(place / "next")))["state"] == "succeeded"
         assert ended(job)["state"] == "succeeded"
         assert outcomes(job) == ["succeeded"]
