@@ -337,7 +337,7 @@ def purge(older_than: str, as_json: bool) -> None:
 @_command
 def pause(queue: str, as_json: bool) -> None:
     """Start no more jobs of QUEUE; what runs goes on, what is enqueued waits."""
-    _hold(queue, True)
+    _hold(queue, True, quiet=as_json)
     told = f"Queue {queue} is paused; go on with: flask spooler resume {queue}"
     _print({"queue": queue, "paused": True} if as_json else told)
 
@@ -348,16 +348,16 @@ def pause(queue: str, as_json: bool) -> None:
 @_command
 def resume(queue: str, as_json: bool) -> None:
     """Start jobs of QUEUE again."""
-    _hold(queue, False)
+    _hold(queue, False, quiet=as_json)
     _print({"queue": queue, "paused": False} if as_json else f"Queue {queue} goes on.")
 
 
-def _hold(queue: str, paused: bool) -> None:
+def _hold(queue: str, paused: bool, *, quiet: bool) -> None:
     """Pause a queue or let it go on; one that nobody has named yet may be misspelt, or early."""
     state = _reachable()
     name, known = queue_name(queue), state.known_queues
     operations.pause(state.engine, name, paused)
-    if name not in known:
+    if name not in known and not quiet:
         told = f"Note: no job, task or setting has named the queue {name!r} so far, but these: "
         click.echo(told + ", ".join(sorted(known)), err=True)
 

@@ -385,6 +385,7 @@ def test_a_queue_that_nobody_has_named_yet_is_held_with_a_note(
         "no job, task or setting has named the queue 'maill' so far, but these: bulk, default, mail"
     )
     assert note in answer.stderr
+    assert run(word, "maill", "--json").stderr == "", "a machine is told nothing between the lines"
     for name in ("mail", "bulk", "default"):
         assert run(word, name).stderr == ""
     assert engine.ledger.paused() == (
