@@ -24,6 +24,10 @@ GRACE: Final = 5.0
 """Seconds that a thread has for finishing, unless its class says otherwise."""
 
 
+STARTUP_AGAIN: Final = 1.0
+"""Seconds between two tries of a `startup` that raises."""
+
+
 class BackgroundThread:
     """A loop in a thread of its own: `startup()`, `handle()` again and again, `shutdown()`.
 
@@ -42,7 +46,7 @@ class BackgroundThread:
         self.stop_by = 0.0
 
     def startup(self) -> None:
-        """Prepare, in the thread, before the first `handle`."""
+        """Prepare, in the thread, before the first `handle`; tried again when it raises."""
 
     def handle(self) -> None:
         """Do one piece of work, or wait a moment for one."""
@@ -52,7 +56,7 @@ class BackgroundThread:
         """Finish, in the thread, after the last `handle`, within `seconds_left`."""
 
     def abandoned(self) -> None:
-        """Save what is left, in the stopping thread, when `shutdown` did not end in time."""
+        """Save what is left, at a stop, when `startup` or `shutdown` failed or took too long."""
 
     @property
     def stopping(self) -> bool:
@@ -103,7 +107,9 @@ class BackgroundThread:
         # uWSGI ends a worker within the signal handler, on whichever thread the signal reaches:
         # on this one it would wait for itself.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        self.startup()
+        if not self._starts_up():
+            self._save()
+            return
         while not self.stopping:
             try:
                 self.handle()
@@ -114,6 +120,18 @@ class BackgroundThread:
         except Exception:  # what it left undone is saved all the same
             log.exception("thread %s failed in its shutdown", self.name)
             self._save()
+
+    def _starts_up(self) -> bool:
+        """Try until it works; False when the thread is to stop before that."""
+        while True:
+            try:
+                self.startup()
+            except Exception:  # what it is given meanwhile waits, and is saved at a stop
+                log.exception("thread %s failed in its startup and tries again", self.name)
+                if self._stopping.wait(STARTUP_AGAIN):
+                    return False
+            else:
+                return True
 
     def _save(self) -> None:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_spooler import threads
 from flask_spooler.threads import BackgroundThread
 from tests.helpers import in_child, wait_until
 
@@ -156,6 +157,37 @@ def test_a_thread_that_fails_to_save_what_is_left_does_not_keep_others_from_stop
     wait_until(lambda: "handle" in thread.told)
     thread.stop()
     assert "thread recorder failed to save what it left undone" in caplog.text
+
+
+class Unready(Recorder):
+    """Fails in its startup as often as it is told to."""
+
+    failing = 1
+
+    def startup(self) -> None:
+        if self.failing:
+            self.failing -= 1
+            raise ConnectionError("not there yet")
+        super().startup()
+
+
+def test_a_startup_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "STARTUP_AGAIN", 0.01)
+    thread = Unready()
+    thread.start()
+    wait_until(lambda: "handle" in thread.told)
+    thread.stop()
+    assert thread.told[0] == "startup"
+    assert thread.told[-1] == "shutdown"
+
+
+def test_what_a_thread_was_given_that_never_started_up_is_saved_at_its_stop() -> None:
+    thread = Unready()
+    thread.failing = 1_000
+    thread.start()
+    thread.stop()
+    wait_until(lambda: thread._thread is not None and not thread._thread.is_alive())
+    assert thread.told == ["abandoned"]
 
 
 def test_a_stopping_thread_knows_how_long_it_has(thread: Recorder) -> None:
