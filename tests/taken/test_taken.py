@@ -792,7 +792,8 @@ def test_hundreds_of_taken_jobs_leave_no_descriptor_open(world: World) -> None:
     hand_over(world)
     world.recover()
     counted = [job.result for job in jobs]
-    assert len(set(counted[1:])) == 1, counted
+    # Fewer there may be: what earlier tests have left is collected at any time.
+    assert max(counted[1:]) == counted[1], counted
 
 
 def test_a_running_taken_job_can_be_cancelled_and_the_next_one_runs(
