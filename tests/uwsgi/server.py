@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -165,11 +166,23 @@ class Server:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the server and wait until it answers, unless it is not expected to."""
+        before = len(self.log) if self.log_file.exists() else 0
         self.process = launch(
             self.command, self.log_file, cwd=self.home, env=self.variables, stdin=self.stdin
         )
         if wait:
             wait_until(self.answers, timeout=60)
+            wait_until(lambda: self._hears_signals(self.log[before:]), timeout=60)
+
+    @staticmethod
+    def _hears_signals(log: str) -> bool:
+        """Whether all web workers are ready, which they say where the ini has hooks for that.
+
+        One answers before the others are. A stop that comes to one of those is lost for good: uWSGI
+        forgets it when the worker begins.
+        """
+        said = re.findall(r'running "[^"]*" \(accepting\)', log)
+        return len(said) >= len(set(said)) * log.count("spawned uWSGI worker")
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -191,11 +204,7 @@ class Server:
         os.killpg(self.process.pid, number)
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 90) -> None:
-        """Signal the master and wait until it is gone.
-
-        A worker that is told to end before it has set up its signals, the first one answers by
-        then, does not hear it, and uWSGI kills it after 60 s.
-        """
+        """Signal the master and wait until it is gone."""
         self.send(number)
         self.wait_for_end(timeout)
 
