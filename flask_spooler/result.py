@@ -1,4 +1,4 @@
-"""What a task or a step returned, as JSON.
+"""What a task returned, as JSON; what a step returned is in `arguments.returned`.
 
 Owns the answer to what is JSON. What msgspec writes in another form, a set as a list, a date as
 text, is taken, as nobody awaits it back as what it was. A number that JSON does not have is not:

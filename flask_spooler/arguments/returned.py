@@ -11,8 +11,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from .carrier import Carrier, Changed, NotCarried, carrier
 from .hints import hint_of, short, with_article, words
 from .kept import not_finite
@@ -47,7 +45,7 @@ class Returned:
         """Return what was kept; raise `ValueError` where the function returns another type now."""
         try:
             return self._carrier.thaw(data)
-        except (msgspec.ValidationError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"it is no {words(self._hint)}: {error}") from None
 
     def _why_not(self, value: Any, error: Exception) -> str:

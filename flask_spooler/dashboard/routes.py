@@ -30,13 +30,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from ..errors import (
-    JobNotFound,
-    JobStateError,
-    LedgerError,
-    OptionError,
-    SpoolerError,
-)
+from ..errors import JobNotFound, JobStateError, LedgerError, OptionError, SpoolerError
 from . import access
 from .base import NAME, BadRequest, config, is_api, prefix
 
